@@ -1,0 +1,1 @@
+"""Commands that measure Edge Agent against its peers, and the scoring they share. Not installed."""

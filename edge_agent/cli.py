@@ -1,0 +1,240 @@
+"""``edge-agent``: the command line. Exit status 0, 1 for what went wrong, 2 for usage."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import TextIO
+
+from edge_agent import __version__
+from edge_agent.errors import EdgeAgentError, OutputError
+
+
+def _command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    summary: str,
+    example: str,
+) -> argparse.ArgumentParser:
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="edge-agent",
+        description="Heartbeats, classes and alarms from ECG and arterial pressure, over MQTT.",
+        epilog="example:\n  edge-agent demo",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"edge-agent {__version__}")
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more on the standard error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    run = _command(commands, "run", _run, "Run the daemon.", "edge-agent run /etc/edge-agent/edge-agent.toml")
+    run.add_argument("config", type=Path, metavar="CONFIG")
+
+    check = _command(
+        commands, "check", _check, "Say all that is wrong with a configuration.", "edge-agent check my.toml"
+    )
+    check.add_argument("config", type=Path, metavar="CONFIG")
+
+    _command(commands, "example", _example, "Print a configuration to start from.", "edge-agent example > my.toml")
+
+    demo = _command(
+        commands,
+        "demo",
+        _demo,
+        "Show the whole journey: broker, simulated patient, daemon, subscriber.",
+        "edge-agent demo --seed 7",
+    )
+    demo.add_argument("--seed", type=_natural, default=1, help="of the simulated patient (default: %(default)s)")
+    demo.add_argument("--speed", type=_positive, default=6.0, help="patient seconds per second (default: %(default)g)")
+    demo.add_argument("--forever", action="store_true", help="start the script again at its end, until Ctrl-C")
+
+    replay = _command(
+        commands,
+        "replay",
+        _replay,
+        "Stream recordings through the daemon's own pipeline.",
+        "edge-agent replay mitdb/100 mitdb/208 --annotations out --events out.jsonl",
+    )
+    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, .csv or .edf")
+    replay.add_argument("--speed", type=_speed, default=None, metavar="max|X", help="default: max")
+    replay.add_argument("--events", type=Path, metavar="FILE.jsonl", help="write every message, one a line")
+    replay.add_argument("--annotations", type=Path, metavar="DIR", help="write a WFDB annotation file per record")
+    replay.add_argument("--models", metavar="NAME,...", help="default: every shipped model that fits; 'none' for none")
+    replay.add_argument(
+        "--config", type=Path, metavar="FILE", help="take limits, detector and models from its first stream"
+    )
+    replay.add_argument("--all-leads", action="store_true", help="every ECG channel, not just the first")
+    replay.add_argument("--fs", type=_positive, help="rate of a CSV without a time column")
+    replay.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    return parser
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return value
+
+
+def _natural(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
+
+
+def _speed(text: str) -> float | None:
+    return None if text == "max" else _positive(text)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
+    from edge_agent.daemon import Daemon
+
+    return Daemon(config.load(arguments.config), arguments.config).run()
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
+    from edge_agent.daemon import models_for
+    from edge_agent.signal.detectors import make_detector
+
+    settings = config.load(arguments.config)
+    models = models_for(settings)
+    for stream in settings.stream:
+        make_detector(250.0, f"stream {stream.name}", stream.detector)  # its name is known, its package there
+    print(f"{arguments.config}: good: {len(settings.stream)} streams, models {', '.join(models) or 'none'}")
+    return 0
+
+
+def _example(_arguments: argparse.Namespace) -> int:
+    print(example_config(), end="")
+    return 0
+
+
+def example_config() -> str:
+    """The shipped configuration, wherever this is installed."""
+    package = resources.files("edge_agent")
+    installed = package / "shipped_config" / "edge-agent.toml"
+    if installed.is_file():
+        return installed.read_text(encoding="utf-8")
+    return (Path(__file__).resolve().parent.parent / "config" / "edge-agent.toml").read_text(encoding="utf-8")
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from edge_agent.demo import demo
+
+    return demo(seed=arguments.seed, speed=arguments.speed, forever=arguments.forever)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
+    from edge_agent.inference.judge import Judge, load_models, shipped_models
+    from edge_agent.replay import Settings, Summary, replay
+
+    folder, settings = shipped_models(), Settings()
+    if arguments.config is not None:
+        loaded = config.load(arguments.config)
+        settings = Settings.of(loaded.stream[0], loaded.device.id)
+        folder = loaded.inference.models_dir or folder
+    names = list(settings.models) if settings.models is not None else None
+    if arguments.models is not None:
+        names = [] if arguments.models == "none" else [name.strip() for name in arguments.models.split(",")]
+        settings = replace(settings, models=tuple(names))
+    judge = Judge(load_models(folder, names))
+    summaries: list[Summary] = []
+    with _open_events(arguments.events) as events_file:
+        for record in arguments.records:
+            summaries.append(
+                replay(
+                    record,
+                    judge,
+                    settings,
+                    fs=arguments.fs,
+                    all_leads=arguments.all_leads,
+                    speed=arguments.speed,
+                    events_file=events_file,
+                    annotations=arguments.annotations,
+                    show_progress=False if arguments.quiet else None,
+                )
+            )
+    if not arguments.quiet:
+        print_summaries(summaries)
+    return 0
+
+
+@contextlib.contextmanager
+def _open_events(path: Path | None) -> Iterator[TextIO | None]:
+    if path is None:
+        yield None
+        return
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            yield file
+    except OSError as error:
+        if isinstance(error, EdgeAgentError):
+            raise
+        raise OutputError(f"{path}: {error.strerror or error}") from None
+
+
+def print_summaries(summaries: Sequence[object]) -> None:
+    """A line per recording."""
+    from edge_agent.progress import clock
+    from edge_agent.replay import Summary
+
+    print(f"{'record':<16} {'length':>8} {'speed':>7} {'beats':>7} {'abstained':>9}  classes; alarms")
+    for one in summaries:
+        assert isinstance(one, Summary)
+        labels = " ".join(f"{label}:{count}" for label, count in sorted(one.labels.items())) or "-"
+        alarms = " ".join(f"{kind}:{count}" for kind, count in sorted(one.alarms.items())) or "none"
+        speed = f"{one.seconds / one.wall_s:.0f}x" if one.wall_s > 0 else "-"
+        print(
+            f"{one.name:<16} {clock(one.seconds):>8} {speed:>7} {one.beats:>7} {one.abstentions:>9}  {labels}; {alarms}"
+        )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.DEBUG if arguments.verbose else logging.INFO,
+        format="%(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    try:
+        status: int = arguments.run(arguments)
+    except EdgeAgentError as error:
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone (`| head`)
+        sys.stderr.close()
+        return 1
+    except OSError as error:  # what no module foresaw: a folder that may not be entered, a name too long
+        print(f"edge-agent: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

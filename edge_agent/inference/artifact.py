@@ -1,0 +1,172 @@
+"""A model on disk: a folder whose manifest, digests, tensors and golden vectors have all been checked before it runs."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import math
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydantic import ValidationError
+
+from edge_agent import __version__
+from edge_agent.errors import ArtifactError
+from edge_agent.inference.engine import CpuEngine, Engine
+from edge_agent.inference.manifest import Manifest, RrInput, SignalInput
+from edge_agent.journey import Samples
+
+MAX_FILE_BYTES = 64 * 1024 * 1024
+_TOO_BIG = f"over {MAX_FILE_BYTES >> 20} MiB"
+# What NumPy and zipfile raise at a damaged archive; TypeError and AttributeError: a single array instead of several.
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, MemoryError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A manifest and the verified bytes it speaks for."""
+
+    folder: Path
+    manifest: Manifest
+    digest: str
+    """SHA-256 of manifest.json: it names every other file's digest, so it stands for the whole."""
+    tflite: bytes
+    golden_inputs: tuple[Samples, ...]
+    """One array per input, first axis = cases."""
+    golden_outputs: Samples
+
+    @property
+    def name(self) -> str:
+        return self.manifest.name
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read for ever
+            raise ArtifactError(f"{path}: is not a file", remedy="install the artifact again")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ArtifactError(f"{path}: {_TOO_BIG}", remedy="this is no edge model")
+        return path.read_bytes()
+    except ArtifactError:
+        raise
+    except OSError as error:
+        raise ArtifactError(f"{path}: {error.strerror or error}", remedy="install the artifact again") from None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split("."))
+
+
+def load(folder: Path) -> Artifact:
+    """Read an artifact and verify everything that can be verified without running it.
+
+    Digests come before anything is parsed: a TFLite file with ten flipped bytes loads and runs.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder}: no such model folder", remedy="see the models that are there: ls " + str(folder.parent)
+        )
+    raw = _read(folder / "manifest.json")
+    try:
+        manifest = Manifest.model_validate(json.loads(raw))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ArtifactError(f"{folder / 'manifest.json'}: {place or 'manifest'}: {first['msg']}") from None
+    except (ValueError, RecursionError) as error:  # ValueError: JSON or UTF-8 that is none, a number of 5000 digits
+        raise ArtifactError(f"{folder / 'manifest.json'}: not JSON ({error})") from None
+    if _version(manifest.minimum_agent_version) > _version(__version__):
+        raise ArtifactError(
+            f"{folder}: needs edge-agent {manifest.minimum_agent_version}, this is {__version__}",
+            remedy="upgrade edge-agent",
+        )
+    contents: dict[str, bytes] = {}
+    for name, digest in manifest.files.items():
+        data = _read(folder / name)
+        found = hashlib.sha256(data).hexdigest()
+        if found != digest:
+            raise ArtifactError(
+                f"{folder / name}: SHA-256 is {found[:12]}..., the manifest says {digest[:12]}...",
+                remedy="the file was damaged or changed: install the artifact again",
+            )
+        contents[name] = data
+    inputs, outputs = _golden(folder / manifest.golden.file, contents[manifest.golden.file], manifest)
+    return Artifact(
+        folder=folder,
+        manifest=manifest,
+        digest=hashlib.sha256(raw).hexdigest(),
+        tflite=contents["model.tflite"],
+        golden_inputs=inputs,
+        golden_outputs=outputs,
+    )
+
+
+def input_size(part: object) -> int:
+    """Numbers that one input holds."""
+    if isinstance(part, SignalInput):
+        return part.samples
+    if isinstance(part, RrInput):
+        return part.intervals
+    return len(part.features)  # type: ignore[attr-defined]  # FeatureInput, the third of the union
+
+
+def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples, ...], Samples]:
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            if sum(part.file_size for part in archive.zip.infolist()) > MAX_FILE_BYTES:
+                raise ArtifactError(f"{path}: unpacked it is {_TOO_BIG}", remedy="this is no edge model")
+            arrays = {name: np.asarray(archive[name], np.float32) for name in archive.files}
+    except ArtifactError:
+        raise
+    except _UNREADABLE as error:
+        raise ArtifactError(f"{path}: not a readable .npz ({error})") from None
+    wanted = [part.name for part in manifest.inputs] + ["output"]
+    missing = [name for name in wanted if name not in arrays]
+    if missing:
+        raise ArtifactError(f"{path}: holds no array {', '.join(missing)}")
+    cases = len(arrays["output"]) if arrays["output"].ndim else 0
+    if cases < 1:
+        raise ArtifactError(f"{path}: holds no case")
+    for part in manifest.inputs:
+        if arrays[part.name].shape != (cases, input_size(part)):
+            raise ArtifactError(
+                f"{path}: {part.name} has shape {arrays[part.name].shape}, the manifest says ({cases}, {input_size(part)})"
+            )
+    if arrays["output"].shape != (cases, len(manifest.labels)):
+        raise ArtifactError(f"{path}: output has shape {arrays['output'].shape}, labels are {len(manifest.labels)}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise ArtifactError(f"{path}: holds values that are not finite")
+    return tuple(arrays[part.name] for part in manifest.inputs), arrays["output"]
+
+
+def open_engine(artifact: Artifact) -> Engine:
+    """A CPU engine that has reproduced the golden vectors; anything less is refused."""
+    manifest = artifact.manifest
+    sizes = [input_size(part) for part in manifest.inputs]
+    engine = CpuEngine(artifact.tflite, sizes, len(manifest.labels), where=str(artifact.folder / "model.tflite"))
+    worst = verify(artifact, engine)
+    if not worst <= manifest.golden.tolerance:
+        raise ArtifactError(
+            f"{artifact.folder}: golden outputs differ by {worst:.4g}, tolerance {manifest.golden.tolerance:.4g}",
+            remedy=f"{engine.backend} computes this model wrongly on this machine, or the artifact was packed wrongly",
+        )
+    return engine
+
+
+def verify(artifact: Artifact, engine: Engine) -> float:
+    """Largest difference between the engine's outputs and the golden ones."""
+    worst = 0.0
+    for case in range(artifact.golden_outputs.shape[0]):
+        output = engine.invoke(tuple(array[case] for array in artifact.golden_inputs))
+        difference = float(np.max(np.abs(output - artifact.golden_outputs[case])))
+        worst = max(worst, difference) if math.isfinite(difference) else math.inf
+    return worst

@@ -1,0 +1,101 @@
+"""Asking the models: windows in, verdicts out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from edge_agent.errors import ArtifactError, EngineError
+from edge_agent.inference.artifact import Artifact, load, open_engine
+from edge_agent.inference.engine import Engine
+from edge_agent.inference.manifest import Manifest
+from edge_agent.journey import Samples, Verdict, Window
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    artifact: Artifact
+    engine: Engine
+
+
+def shipped_models() -> Path:
+    """Where the models that come with this package are: beside it in a checkout, inside it once installed."""
+    package = Path(__file__).resolve().parent.parent
+    installed = package / "shipped_models"
+    return installed if installed.is_dir() else package.parent / "models"
+
+
+def load_models(folder: Path, names: list[str] | None = None) -> dict[str, LoadedModel]:
+    """Load, verify and prove the named models of a folder, or all of them."""
+    there = sorted(path.parent.name for path in folder.glob("*/manifest.json"))
+    for name in names or ():
+        if name not in there:
+            raise ArtifactError(f"{folder}: no model named {name!r}", remedy=f"there are: {', '.join(there) or 'none'}")
+    loaded = {}
+    for name in there if names is None else names:
+        artifact = load(folder / name)
+        if artifact.name != name:
+            raise ArtifactError(f"{folder / name}: the manifest names the model {artifact.name!r}, its folder {name!r}")
+        loaded[name] = LoadedModel(artifact, open_engine(artifact))
+    return loaded
+
+
+def softmax(scores: Samples) -> Samples:
+    exponential = np.exp(scores - scores.max())
+    return np.asarray(exponential / exponential.sum(), np.float32)
+
+
+def label_of(scores: Samples, manifest: Manifest) -> tuple[str | None, dict[str, float], str | None]:
+    """The label that the manifest's rules give, the scores by label, and why there is none."""
+    output = manifest.output
+    if output.scores == "softmax":
+        scores = softmax(scores)
+    elif output.scores == "sigmoid":
+        with np.errstate(over="ignore"):  # exp(89) is infinite in float32, and its inverse the right 0
+            scores = np.asarray(1 / (1 + np.exp(-scores)), np.float32)
+    named = {label: float(score) for label, score in zip(manifest.labels, scores, strict=True)}
+    # Of the labels that reach their threshold the best one wins; ties go to the label listed first.
+    allowed = [label for label in manifest.labels if named[label] >= output.thresholds.get(label, 0.0)]
+    best = max(allowed, key=named.__getitem__, default=None)
+    if best is None or named[best] < output.abstain_below:
+        return None, named, "score too low"
+    return best, named, None
+
+
+class Judge:
+    """Holds the engines. Not safe for several threads at once: one thread owns it."""
+
+    def __init__(self, models: dict[str, LoadedModel]) -> None:
+        self.models = models
+
+    def ask(self, window: Window) -> Verdict:
+        """A window's verdict; an engine's failure is an abstention that says so, never an exception."""
+        model = self.models[window.model]
+        manifest = model.artifact.manifest
+        label: str | None = None
+        scores: dict[str, float] = {}
+        reason = window.abstain
+        invoke_us = 0.0
+        if reason is None:
+            began = time.perf_counter_ns()
+            try:
+                output = model.engine.invoke(window.inputs)
+            except EngineError as error:
+                reason = f"engine: {error.what}"
+            else:
+                invoke_us = (time.perf_counter_ns() - began) / 1000
+                label, scores, reason = label_of(output, manifest)
+        return Verdict(
+            window=window,
+            label=label,
+            scores=scores,
+            model=manifest.name,
+            version=manifest.version,
+            digest=model.artifact.digest,
+            backend=model.engine.backend,
+            reason=reason,
+            invoke_us=invoke_us,
+        )

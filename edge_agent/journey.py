@@ -1,0 +1,165 @@
+"""What travels: bytes become blocks, blocks beats, beats windows, windows verdicts (and all of them events).
+
+Each step takes what the step before made and knows nothing of the step after. Everything here is frozen, small and
+free of behaviour, so that a step can be tested by making its input by hand.
+
+Two indices are on everything that a step derives from samples:
+
+``sample``
+    where in the signal it *is*: the R peak, the foot of the upstroke, the end of a quality second;
+``known``
+    the newest sample that was needed to say so. It never depends on how the signal was cut into blocks, which is what
+    makes a replay give the events of the live run. ``known - sample`` is the delay of the method itself.
+
+All indices are absolute: samples since the stream began, lost ones counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Samples = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A stretch of a stream: all its channels at one rate, in physical units (mV, mmHg, NU)."""
+
+    first: int
+    """Absolute index of the first sample."""
+    fs: float
+    """Nominal samples per second."""
+    values: Samples
+    """Shape (channels, samples). NaN where the source has no valid value."""
+    lost_before: int = 0
+    """Samples lost just before this block; ``first`` already counts them."""
+    lead_off: frozenset[str] = frozenset()
+    """Channels whose electrode or line is off for the whole block (a source cuts blocks where this changes)."""
+    arrived_ns: int = 0
+    """Monotonic clock when the newest byte of this block arrived; 0 when the source does not wait (replay)."""
+
+    @property
+    def end(self) -> int:
+        """Index after the last sample."""
+        return self.first + int(self.values.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A QRS complex in one ECG channel."""
+
+    channel: str
+    sample: int
+    """The R peak (largest deflection from the baseline, of either polarity)."""
+    known: int
+    confidence: float
+    """0 to 1: how sure the detector is that this is a beat."""
+
+
+@dataclass(frozen=True, slots=True)
+class Onset:
+    """The foot of a pressure (or pleth) upstroke, said as soon as it is sure."""
+
+    channel: str
+    sample: int
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """A whole pressure pulse, from its onset to the next (or to the time-out), with its numbers."""
+
+    channel: str
+    sample: int
+    """The onset."""
+    known: int
+    end: int
+    """The next onset, or where waiting for it was given up."""
+    systolic: float
+    diastolic: float
+    mean: float
+    area: float
+    """Above the diastolic pressure, over the pulse: mmHg x s."""
+    rate_per_min: float | None
+    """From this onset to the next; None after a time-out."""
+    reasons: tuple[str, ...] = ()
+    """Why this pulse is not to be trusted (jSQI's rules, line faults); empty when it is good."""
+
+    @property
+    def pressure_pulse(self) -> float:
+        return self.systolic - self.diastolic
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """What a channel was worth over the stretch that ends at ``sample``."""
+
+    channel: str
+    first: int
+    """First sample judged."""
+    sample: int
+    """Index after the last sample judged."""
+    known: int
+    score: float
+    """0 (nothing to be had) to 1 (clean)."""
+    reasons: tuple[str, ...] = ()
+    """Empty when good. ECG: lead_off, flat, saturated, noise, wander, hum, disagreement.
+    Pressure: lead_off, flat, clipped, damped, flush, drift, noise, calibration."""
+
+    @property
+    def good(self) -> bool:
+        return not self.reasons
+
+    @property
+    def unreadable(self) -> bool:
+        """Nothing is connected, as against something that is disturbed."""
+        return "lead_off" in self.reasons or "flat" in self.reasons
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Samples that never came (or were overwritten before they were read)."""
+
+    first: int
+    sample: int
+    """Index after the last lost sample."""
+    cause: str
+
+    @property
+    def known(self) -> int:
+        return self.sample
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What one model is asked: its inputs, cut and normalised as its manifest says."""
+
+    model: str
+    channel: str
+    sample: int
+    """The anchor: the beat for a beat window, the last sample for a sliding window."""
+    known: int
+    inputs: tuple[Samples, ...]
+    """Float inputs in the manifest's order; empty when the model abstains."""
+    abstain: str | None = None
+    """Why the model is not asked (poor quality, too little history); None when it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a model said of a window, or why it said nothing."""
+
+    window: Window
+    label: str | None
+    """None for an abstention."""
+    scores: dict[str, float]
+    model: str
+    version: str
+    digest: str
+    backend: str
+    reason: str | None = None
+    """Of an abstention."""
+    invoke_us: float = 0.0

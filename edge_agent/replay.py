@@ -1,0 +1,175 @@
+"""A recording through the daemon's own pipeline, as fast as it goes or paced: for tests, benchmarks and science."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from edge_agent import events
+from edge_agent.clock import RecordedClock
+from edge_agent.config import AlarmLimits, StreamConfig
+from edge_agent.inference.judge import Judge
+from edge_agent.journey import Block, Gap, Window
+from edge_agent.outputs.annotations import AnnotationWriter
+from edge_agent.pipeline import Pipeline, Tick
+from edge_agent.progress import Progress
+from edge_agent.sources.base import Signal, StreamInfo
+from edge_agent.sources.open import with_kinds
+from edge_agent.sources.paced import RecordingReader
+from edge_agent.sources.recording import Recording, open_recording
+from edge_agent.stamp import REPLAYED, Stamp
+from edge_agent.verdicts import VerdictLane
+
+SESSION = "replay"
+BLOCK_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a replay needs of a stream's configuration."""
+
+    limits: AlarmLimits = field(default_factory=AlarmLimits)
+    detector: str = "native"
+    models: tuple[str, ...] | None = None
+    """None: all that fit."""
+    signals: dict[str, str] = field(default_factory=dict)
+    device: str = "replay"
+
+    @staticmethod
+    def of(stream: StreamConfig, device: str) -> Settings:
+        models = None if stream.models is None else tuple(stream.models)
+        return Settings(stream.alarms, stream.detector, models, dict(stream.signals), device)
+
+
+@dataclass(slots=True)
+class Summary:
+    """What a recording held."""
+
+    name: str
+    seconds: float
+    wall_s: float
+    beats: int = 0
+    labels: Counter[str] = field(default_factory=Counter)
+    abstentions: int = 0
+    alarms: Counter[str] = field(default_factory=Counter)
+
+    def see(self, event: events.Event) -> None:
+        match event:
+            case events.Beat():
+                self.beats += 1
+            case events.Verdict(label=None):
+                self.abstentions += 1
+            case events.Verdict(label=str(label)):
+                self.labels[label] += 1
+            case events.Alarm(state="raised"):
+                self.alarms[event.kind] += 1
+
+
+def one_lead(info: StreamInfo) -> StreamInfo:
+    """Only the first ECG channel speaks; pressure and pleth stay."""
+    first = next(iter(info.named("ecg")), None)
+    signals = tuple(
+        Signal(signal.name, "other", signal.unit) if signal.kind == "ecg" and signal.name != first else signal
+        for signal in info.signals
+    )
+    return replace(info, signals=signals)
+
+
+def run_blocks(
+    info: StreamInfo, blocks: Iterator[Block], judge: Judge, settings: Settings, stream: str
+) -> Iterator[events.Event]:
+    """The whole journey, inline: what the daemon does with its threads, one step after the other."""
+    clock = RecordedClock(info.fs, info.began)
+    stamp = Stamp(device=settings.device, stream=stream, session=SESSION, fs=info.fs, clock=clock)
+    wanted = judge.models if settings.models is None else {name: judge.models[name] for name in settings.models}
+    manifests = [model.artifact.manifest for model in wanted.values()]
+    pipeline = Pipeline(info, models=manifests, limits=settings.limits, detector=settings.detector, stamp=stamp)
+    lane = VerdictLane(
+        fs=info.fs,
+        ask=judge.ask,
+        tasks={manifest.name: manifest.task for manifest in manifests},
+        limits=settings.limits,
+        stamp=stamp,
+    )
+
+    def through(items: Iterator[events.Event | Window | Tick | Gap]) -> Iterator[events.Event]:
+        for item in items:
+            if isinstance(item, events.Event):
+                yield item
+            else:
+                yield from lane.take(item, REPLAYED)
+
+    for block in blocks:
+        yield from through(pipeline.feed(block, REPLAYED))
+    yield from through(pipeline.flush())
+
+
+def open_for_replay(
+    path: Path, settings: Settings, *, fs: float | None, all_leads: bool
+) -> tuple[Recording, StreamInfo]:
+    recording = open_recording(path, fs=fs)
+    info = with_kinds(recording.info, settings.signals, str(path))
+    if not all_leads:
+        info = one_lead(info)
+    return recording, info
+
+
+def replay(
+    path: Path,
+    judge: Judge,
+    settings: Settings,
+    *,
+    fs: float | None = None,
+    all_leads: bool = False,
+    speed: float | None = None,
+    events_file: TextIO | None = None,
+    annotations: Path | None = None,
+    on_event: Callable[[events.Event], Any] | None = None,
+    show_progress: bool | None = None,
+) -> Summary:
+    """Replay one recording; ``speed`` None is as fast as it goes."""
+    recording, info = open_for_replay(path, settings, fs=fs, all_leads=all_leads)
+    stream = stream_name(path)
+    writer = AnnotationWriter(info.named("ecg")) if annotations is not None else None
+    seconds = (info.samples or 0) / info.fs
+    progress = Progress(path.name, seconds, enabled=show_progress)
+    summary = Summary(path.name, seconds, 0.0)
+    began = time.monotonic()
+    try:
+        for event in run_blocks(info, _paced(recording, info, speed, progress, began), judge, settings, stream):
+            summary.see(event)
+            if on_event is not None:
+                on_event(event)
+            if events_file is not None:
+                events_file.write(event.payload().decode() + "\n")
+            if writer is not None:
+                writer.event(event)
+        summary.wall_s = time.monotonic() - began
+        if writer is not None and annotations is not None:
+            writer.write(path.stem if path.suffix else path.name, info.fs, annotations)
+    finally:
+        progress.close()
+        recording.close()
+    return summary
+
+
+def _paced(
+    recording: Recording, info: StreamInfo, speed: float | None, progress: Progress, began: float
+) -> Iterator[Block]:
+    reader = RecordingReader(recording)
+    while (block := reader.read(max(1, round(BLOCK_S * info.fs)))) is not None:
+        done = block.end / info.fs
+        if speed is not None:
+            time.sleep(max(0.0, began + done / speed - time.monotonic()))
+        yield block
+        progress.step(done, f"{done / max(1e-6, time.monotonic() - began):6.0f}x")
+
+
+def stream_name(path: Path) -> str:
+    """The record's name as a topic part."""
+    name = path.name.removesuffix(".hea")
+    return "".join("-" if char in "+#/" else char for char in name).lstrip("$") or "record"

@@ -1,0 +1,228 @@
+"""One live stream: its source opened, its blocks sent on their journey, its faults said and survived."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from edge_agent import events
+from edge_agent.clock import LiveClock
+from edge_agent.config import StreamConfig
+from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.worker import InferenceWorker
+from edge_agent.journey import Gap, Window
+from edge_agent.pipeline import Pipeline, Tick
+from edge_agent.sources.base import Source
+from edge_agent.sources.open import open_source
+from edge_agent.stamp import Moment, Stamp
+from edge_agent.verdicts import VerdictLane
+
+log = logging.getLogger(__name__)
+
+BACKOFF_S = (0.5, 30.0)
+WAVEFORM_READER = "waveform"
+
+
+@dataclass(slots=True)
+class Counters:
+    samples: int = 0
+    lost: int = 0
+    restarts: int = 0
+
+
+class StreamRunner:
+    """Owns one stream's thread. A fault in here stops this stream only, and it starts again by itself."""
+
+    def __init__(
+        self,
+        config: StreamConfig,
+        *,
+        device: str,
+        session: str,
+        judge: Judge,
+        worker: InferenceWorker,
+        publish: Callable[[events.Event], None],
+        say_available: Callable[[str, str, str], None],
+        source: Source | None,
+    ) -> None:
+        """``source``: already open, or None if it is not there yet and shall be waited for."""
+        self.config = config
+        self.counters = Counters()
+        self.state = "starting"
+        self.pipeline: Pipeline | None = None
+        self.lane: VerdictLane | None = None
+        self.clock: LiveClock | None = None
+        self.fs: float | None = None
+        self.ended = threading.Event()
+        """The source came to its end by itself (a recording, a script)."""
+        self._device, self._session = device, session
+        self._judge, self._worker = judge, worker
+        self._publish, self._say_available = publish, say_available
+        self._source = source
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"stream-{config.name}", daemon=True)
+        if source is not None:
+            self._prepare(source)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def join(self, timeout_s: float) -> None:
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+
+    def set_limits(self, config: StreamConfig) -> None:
+        """New alarm limits, from now on."""
+        self.config = self.config.model_copy(update={"alarms": config.alarms})
+        if self.pipeline is not None and self.lane is not None:
+            self.pipeline.limits = config.alarms
+            self.lane.limits = config.alarms
+
+    def _prepare(self, source: Source) -> None:
+        """Everything that needs to know the source's channels and rate. Once: a source that comes back must be the same."""
+        info = source.info
+        self.fs = info.fs
+        self.clock = LiveClock(info.fs, source.speed, info.delay_s)
+        stamp = Stamp(
+            device=self._device,
+            stream=self.config.name,
+            session=self._session,
+            fs=info.fs,
+            clock=self.clock,
+            delay_s=info.delay_s,
+        )
+        models = self._judge.models
+        wanted = models if self.config.models is None else {name: models[name] for name in self.config.models}
+        manifests = [model.artifact.manifest for model in wanted.values()]
+        self.pipeline = Pipeline(
+            info, models=manifests, limits=self.config.alarms, detector=self.config.detector, stamp=stamp
+        )
+        if self.config.waveform:
+            self.pipeline.ring.reader(WAVEFORM_READER)  # from the first sample on
+        self.lane = VerdictLane(
+            fs=info.fs,
+            ask=self._judge.ask,
+            tasks={manifest.name: manifest.task for manifest in manifests},
+            limits=self.config.alarms,
+            stamp=stamp,
+        )
+
+    # -- the thread ----------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        wait_s = BACKOFF_S[0]
+        reason = "started"
+        lost_ns = 0
+        while not self._stop.is_set():
+            before = self.counters.samples
+            try:
+                if self._source is None:
+                    self._source = open_source(self.config)
+                    self._same_as_before(self._source)
+                self._online(reason)
+                self._travel(self._source, lost_ns, reason)
+                if not self._stop.is_set():
+                    self._finished()
+                return
+            except SourceError as error:
+                reason = error.what
+            except EdgeAgentError as error:
+                reason = str(error)
+            except Exception as error:  # a fault of ours must stop this stream only, and be seen
+                log.exception("stream %s: unexpected fault", self.config.name)
+                reason = f"unexpected fault: {type(error).__name__}: {error}"
+            lost_ns = time.monotonic_ns()
+            if self.counters.samples > before:
+                wait_s = BACKOFF_S[0]
+            self._close()
+            self._offline(reason)
+            if self._stop.wait(wait_s * random.uniform(0.8, 1.2)):
+                return
+            wait_s = min(BACKOFF_S[1], wait_s * 2)
+            self.counters.restarts += 1
+
+    def _same_as_before(self, source: Source) -> None:
+        if self.pipeline is None:
+            self._prepare(source)
+            return
+        if source.info.fs != self.pipeline.fs or source.info.signals != self.pipeline.info.signals:
+            raise SourceError("came back with other channels or another rate", remedy="restart the agent")
+
+    def _travel(self, source: Source, lost_ns: int, reason: str) -> None:
+        """Blocks on their journey until the source ends, fails or is told to stop."""
+        pipeline, clock = self.pipeline, self.clock
+        assert pipeline is not None
+        assert clock is not None
+        offset: int | None = None
+        seen = pipeline.ring.end
+        for block in source.blocks(self._stop):
+            if offset is None:
+                # A source that came back counts from 0 again. What it missed is estimated from the clock.
+                away = (block.arrived_ns - lost_ns) / 1e9 if lost_ns else 0.0
+                offset = seen + round(away * pipeline.fs * source.speed) - block.first
+            if offset:
+                block = replace(block, first=block.first + offset)
+            self.counters.lost += block.first - pipeline.ring.end
+            started_ns = time.monotonic_ns()
+            clock.arrived(block.end, block.arrived_ns)
+            moment = Moment(block.arrived_ns or started_ns, started_ns)
+            self._send(
+                pipeline.feed(block, moment, lost=f"source lost: {reason}" if lost_ns else "samples lost"), moment
+            )
+            self.counters.samples += int(block.values.shape[1])
+        if not self._stop.is_set():
+            moment = Moment(time.monotonic_ns(), time.monotonic_ns())
+            self._send(pipeline.flush(), moment)
+
+    def _send(self, items: Iterable[events.Event | Window | Tick | Gap], moment: Moment) -> None:
+        assert self.lane is not None
+        for item in items:
+            if isinstance(item, events.Event):
+                self._publish(item)
+            else:
+                self._worker.put(self.lane, item, moment)
+
+    # -- what is said --------------------------------------------------------------------------------------------
+
+    def _online(self, reason: str) -> None:
+        self.state = "online"
+        self._say_available(self.config.name, "online", "started" if reason == "started" else "back")
+
+    def _offline(self, reason: str) -> None:
+        if self.state != "offline":
+            log.warning("stream %s: %s; trying again", self.config.name, reason)
+        self.state = "offline"
+        self._say_available(self.config.name, "offline", reason)
+
+    def _finished(self) -> None:
+        self.state = "ended"
+        self._close()
+        self._say_available(self.config.name, "offline", "end of recording")
+        log.info("stream %s: came to its end", self.config.name)
+        self.ended.set()
+
+    def _close(self) -> None:
+        source, self._source = self._source, None
+        if source is not None:
+            source.close()
+
+    def health(self) -> events.StreamHealth:
+        return events.StreamHealth(
+            state=self.state,
+            samples=self.counters.samples,
+            lost_samples=self.counters.lost,
+            beats=self.pipeline.beats if self.pipeline else 0,
+            verdicts=self.lane.verdicts if self.lane else 0,
+            abstentions=self.lane.abstentions if self.lane else 0,
+            restarts=self.counters.restarts,
+            fs_nominal=self.fs,
+            fs_measured=self.clock.measured_fs if self.clock else None,
+        )

@@ -1,0 +1,104 @@
+"""Lines of text from a board: a number per column, bytes in and samples out, whatever the cuts between reads.
+
+Boards start in the middle of a line, print greetings, and drop characters: a line that is not the right number of numbers
+is counted and skipped, never guessed at.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from edge_agent.journey import Samples
+
+LONGEST_LINE = 1024
+_GREATEST = float(np.finfo(np.float32).max)
+_SEPARATORS = {",": ",", ";": ";", "tab": "\t", "blank": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a line looks like."""
+
+    columns: tuple[str, ...]
+    """'-' for a column to ignore."""
+    separator: str = ","
+    scale: tuple[float, ...] = (1.0,)
+    """Physical units per number: one for all, or one each."""
+    lead_off: frozenset[str] = frozenset({"!"})
+
+
+@dataclass(slots=True)
+class Counters:
+    lines: int = 0
+    bad_lines: int = 0
+    skipped_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Decoder:
+    format: Format
+    counters: Counters = field(default_factory=Counters)
+    _rest: bytes = b""
+    _skipping: bool = True  # the first line may have been joined in its middle
+
+    def decode(self, data: bytes) -> tuple[Samples, list[frozenset[str]]]:
+        """Samples (channels, n) and, for each, the channels whose lead is off."""
+        names = [name for name in self.format.columns if name != "-"]
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        values: list[list[float]] = []
+        off: list[frozenset[str]] = []
+        for line in lines:
+            if self._skipping or len(line) > LONGEST_LINE:  # too long is too long, in one read or in many
+                self._skipping = False
+                self.counters.skipped_bytes += len(line) + 1
+                continue
+            parsed = self._line(line)
+            if parsed is None:
+                self.counters.bad_lines += 1
+                self.counters.skipped_bytes += len(line) + 1
+                continue
+            self.counters.lines += 1
+            values.append(parsed[0])
+            off.append(parsed[1])
+        if len(self._rest) > LONGEST_LINE:  # after the lines before it: what is skipped is its own end
+            self.counters.skipped_bytes += len(self._rest)
+            self._rest, self._skipping = b"", True
+        if not values:
+            return np.empty((len(names), 0), np.float32), []
+        return np.array(values, np.float32).T, off
+
+    def _line(self, line: bytes) -> tuple[list[float], frozenset[str]] | None:
+        try:
+            text = line.decode("ascii").strip()
+        except UnicodeDecodeError:
+            return None
+        columns, lead_off = self.format.columns, self.format.lead_off
+        if text in lead_off:  # one word for the whole line (SparkFun's '!')
+            names = frozenset(name for name in columns if name != "-")
+            return [float("nan")] * len(names), names
+        cells = text.split(_SEPARATORS[self.format.separator])
+        if len(cells) != len(columns):
+            return None
+        scale = self.format.scale if len(self.format.scale) > 1 else self.format.scale * len(columns)
+        values: list[float] = []
+        off: set[str] = set()
+        for name, cell, factor in zip(columns, cells, scale, strict=True):
+            if name == "-":
+                continue
+            word = cell.strip()
+            if word in lead_off:
+                off.add(name)
+                values.append(float("nan"))
+                continue
+            try:
+                # float() also takes 'nan', 'inf' and '1_0'; a board writes none of them on purpose
+                if not word or word.strip("+-.0123456789eE"):
+                    return None
+                values.append(float(word) * factor)
+                if not abs(values[-1]) <= _GREATEST:
+                    return None
+            except ValueError:
+                return None
+        return values, frozenset(off)

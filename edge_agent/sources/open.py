@@ -1,0 +1,90 @@
+"""From a source's configuration to the source itself."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import replace
+from typing import cast
+
+from edge_agent.config import BoardSource, FileSource, SimulatedSource, StreamConfig
+from edge_agent.errors import SourceError
+from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind
+from edge_agent.sources.paced import PacedSource, RecordingReader
+from edge_agent.sources.recording import open_recording
+from edge_agent.sources.simulated.patient import SimulatedPatient
+from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script, script_from_dict
+
+RATES = (50, 4000)
+"""Samples per second that the detectors are made for."""
+SIMULATED_UNITS = {"II": "mV", "V": "mV", "ABP": "mmHg", "PLETH": "NU"}
+
+
+def open_source(stream: StreamConfig) -> Source:
+    """Open a stream's source, or say why it cannot be (`SourceError`)."""
+    source = stream.source
+    if isinstance(source, SimulatedSource):
+        opened: Source = _simulated(source)
+    elif isinstance(source, FileSource):
+        recording = open_recording(source.path, fs=source.fs)
+        reader = RecordingReader(recording, loop=source.loop)
+        opened = PacedSource(recording.info, reader.read, source.speed, recording.close)
+    else:
+        from edge_agent.sources.serial_port import open_board, open_lines  # pyserial is imported for those who use it
+
+        opened = open_board(source) if isinstance(source, BoardSource) else open_lines(source)
+    opened.info = with_kinds(opened.info, dict(stream.signals), stream.name)
+    return opened
+
+
+def with_kinds(info: StreamInfo, kinds: dict[str, str], where: str) -> StreamInfo:
+    """The kinds that the configuration gives win over those that names and units suggest."""
+    if not RATES[0] <= info.fs <= RATES[1]:
+        raise SourceError(
+            f"{where}: has {info.fs:g} samples per second", remedy=f"resample it: {RATES[0]} to {RATES[1]} are taken"
+        )
+    there = [signal.name for signal in info.signals]
+    for name in kinds:
+        if name not in there:
+            raise SourceError(
+                f"{where}: there is no channel {name!r} to be told the kind of", remedy=f"there are: {', '.join(there)}"
+            )
+    signals = tuple(
+        Signal(signal.name, _kind(kinds.get(signal.name), signal.kind), signal.unit) for signal in info.signals
+    )
+    if not any(signal.kind != "other" for signal in signals):
+        raise SourceError(
+            f"{where}: none of its channels ({', '.join(there)}) is known to be an ECG or a pressure",
+            remedy='say what they are: signals = { NAME = "ecg" }',
+        )
+    return replace(info, signals=signals)
+
+
+def _kind(told: str | None, guessed: Kind) -> Kind:
+    if told is None:
+        return guessed
+    return "other" if told == "ignore" else cast(Kind, told)
+
+
+def load_script(source: SimulatedSource) -> Script:
+    if source.script == "demo":
+        return DEMO_SCRIPT
+    if source.script == "sinus":
+        return Script((Episode(name="sinus", duration_s=3600.0),))
+    try:
+        return script_from_dict(tomllib.loads(source.script.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise SourceError(f"{source.script}: {error.strerror or error}") from None
+    except ValueError as error:  # also TOMLDecodeError and UnicodeDecodeError
+        raise SourceError(f"{source.script}: {error}") from None
+
+
+def _simulated(source: SimulatedSource) -> PacedSource:
+    patient = SimulatedPatient(
+        source.fs,
+        tuple(source.channels),
+        load_script(source),
+        source.seed,
+        forever=source.forever or source.script == "sinus",
+    )
+    signals = tuple(Signal(name, guess_kind(name), SIMULATED_UNITS[name]) for name in source.channels)
+    return PacedSource(StreamInfo(fs=source.fs, signals=signals), patient.read, source.speed)

@@ -1,0 +1,1 @@
+"""A patient that does not exist, and the truth about it."""

@@ -1,0 +1,83 @@
+"""The second lane of a stream: windows are judged, and what follows from verdicts is said.
+
+Fed with what the pipeline passes on (windows, ticks, gaps), in that order. In a replay it is called inline, live from the
+models' own thread; its events depend on that order alone, so they are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from edge_agent import events
+from edge_agent.alarms.machine import AlarmMachine
+from edge_agent.alarms.ventricular import VentricularRun
+from edge_agent.config import AlarmLimits
+from edge_agent.journey import Gap, Verdict, Window
+from edge_agent.pipeline import Tick, alarm_event
+from edge_agent.stamp import Moment, Stamp
+
+BEAT_TASK = "ecg-beat"
+
+
+class VerdictLane:
+    def __init__(
+        self,
+        *,
+        fs: float,
+        ask: Callable[[Window], Verdict],
+        tasks: dict[str, str],
+        limits: AlarmLimits,
+        stamp: Stamp,
+    ) -> None:
+        self._fs = fs
+        self._ask = ask
+        self._tasks = tasks
+        self.limits = limits  # may be replaced while running
+        self._stamp = stamp
+        # One rule for each channel and model (two models' verdicts on one beat are not two beats), one alarm for the
+        # stream: two leads show one tachycardia.
+        self._runs: dict[tuple[str, str], VentricularRun] = {}
+        self._machine = AlarmMachine()
+        self.verdicts = 0
+        self.abstentions = 0
+
+    def take(self, item: Window | Tick | Gap, moment: Moment) -> Iterator[events.Event]:
+        match item:
+            case Window():
+                yield from self._window(item, moment)
+            case Tick():
+                yield from self._alarm(item.known, moment)
+            case Gap():
+                for run in self._runs.values():
+                    run.gap()
+
+    def _window(self, window: Window, moment: Moment) -> Iterator[events.Event]:
+        verdict = self._ask(window)
+        self.verdicts += 1
+        self.abstentions += verdict.label is None
+        task = self._tasks[window.model]
+        live = moment.arrived_ns > 0  # a replay's messages are the same every time: no stopwatch in them
+        yield events.Verdict(
+            **self._stamp(window.sample, window.known, moment),  # type: ignore[arg-type]  # the stamp's fields are Event's
+            channel=window.channel,
+            task=task,
+            label=verdict.label,
+            reason=verdict.reason,
+            scores=verdict.scores,
+            model=verdict.model,
+            version=verdict.version,
+            digest=verdict.digest,
+            backend=verdict.backend,
+            invoke_us=verdict.invoke_us if live and verdict.invoke_us else None,
+        )
+        if task == BEAT_TASK:
+            run = self._runs.setdefault((window.channel, window.model), VentricularRun(self._fs))
+            run.verdict(verdict)
+            yield from self._alarm(window.known, moment)
+
+    def _alarm(self, now: int, moment: Moment) -> Iterator[events.Event]:
+        findings = (run.finding(now, channel, self.limits) for (channel, _), run in self._runs.items())
+        finding = next((found for found in findings if found is not None), None)
+        transition = self._machine.step(finding, now, round(self.limits.clear_s * self._fs))
+        if transition is not None:
+            yield alarm_event(self._stamp, moment, "ventricular_tachycardia", "high", transition, now, self._fs)

@@ -1,0 +1,16 @@
+"""Only what setup.cfg cannot say: the compiled kernel, optional and on the limited API (one wheel for every Python)."""
+
+from setuptools import Extension, setup
+
+setup(
+    ext_modules=[
+        Extension(
+            "edge_agent.signal._kernel",
+            sources=["edge_agent/signal/_kernel.c"],
+            define_macros=[("Py_LIMITED_API", "0x030B0000")],
+            extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=off"],
+            py_limited_api=True,
+            optional=True,
+        )
+    ]
+)

@@ -1,0 +1,46 @@
+"""Shared by all tests: where the recordings are, and what must not be missing in CI."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def shared_folder() -> Path:
+    """The recordings that tests may use: never part of this repository."""
+    return Path(os.environ.get("EDGE_AGENT_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of recordings; skips by name where it is not there."""
+    folder = shared_folder()
+    if not (folder / "data" / "mitdb").is_dir():
+        pytest.skip(f"recordings: {folder} is not there (set EDGE_AGENT_SHARED)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mitdb(shared: Path) -> Path:
+    return shared / "data" / "mitdb"
+
+
+@pytest.fixture(scope="session")
+def program() -> Callable[[str], str]:
+    """Where a program of the system is. Without it the test is skipped by name; in CI that is a failure."""
+
+    def find(name: str) -> str:
+        found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+        if found is None:
+            if os.environ.get("CI"):
+                pytest.fail(f"{name} is not installed, and in CI nothing may be skipped")
+            pytest.skip(f"{name} is not installed")
+        return found
+
+    return find

@@ -1,0 +1,67 @@
+"""What the pipeline makes of a stream as a whole: what it forgets, and what it must not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edge_agent import events
+from edge_agent.inference.judge import Judge
+from edge_agent.journey import Block
+from edge_agent.replay import Settings, run_blocks
+from edge_agent.sources.base import Signal, StreamInfo
+from edge_agent.sources.simulated.patient import SimulatedPatient
+from edge_agent.sources.simulated.script import Episode, Script
+
+FS = 250.0
+FIBRILLATING = Script((Episode("fibrillation", 150, "af", 100),))
+
+
+def rhythms_and_alarms(away_s: float) -> list[tuple[str, str]]:
+    """A patient in fibrillation, whose signal is away for a while in the middle."""
+    patient = SimulatedPatient(FS, ("II",), FIBRILLATING, seed=4)
+    blocks: list[Block] = []
+    while (block := patient.read(250)) is not None:
+        late = block.first >= 75 * FS
+        blocks.append(replace(block, first=block.first + round(away_s * FS)) if late else block)
+    info = StreamInfo(FS, (Signal("II", "ecg", "mV"),))
+    said: list[tuple[str, str]] = []
+    for event in run_blocks(info, iter(blocks), Judge({}), Settings(), "bed"):
+        if isinstance(event, events.Rhythm):
+            said.append(("rhythm", event.rhythm))
+        elif isinstance(event, events.Alarm) and event.kind == "atrial_fibrillation":
+            said.append(("alarm", event.state))
+    return said
+
+
+def test_a_short_gap_keeps_the_rhythm() -> None:
+    assert rhythms_and_alarms(20) == [("rhythm", "AFIB"), ("alarm", "raised")]
+
+
+def test_after_a_long_gap_the_rhythm_is_unknown_until_beats_show_it_again() -> None:
+    assert rhythms_and_alarms(120) == [
+        ("rhythm", "AFIB"),
+        ("alarm", "raised"),
+        ("rhythm", "unknown"),
+        ("alarm", "cleared"),
+        ("rhythm", "AFIB"),
+        ("alarm", "raised"),
+    ]
+
+
+def test_a_drifting_line_does_not_silence_hypotension() -> None:
+    """A true fall of pressure moves both edges of the pulse alike, which is what drift looks like."""
+    script = Script(
+        (
+            Episode("sinus", 40),
+            Episode("shock", 100, systolic_mmhg=72, diastolic_mmhg=40),
+        )
+    )
+    patient = SimulatedPatient(FS, ("II", "ABP"), script, seed=2)
+    info = StreamInfo(FS, (Signal("II", "ecg", "mV"), Signal("ABP", "abp", "mmHg")))
+    blocks = iter(lambda: patient.read(250), None)
+    said = list(run_blocks(info, blocks, Judge({}), Settings(), "bed"))
+    assert any(isinstance(e, events.Quality) and "drift" in e.reasons for e in said), "the script no longer shows it"
+    raised = [e for e in said if isinstance(e, events.Alarm) and e.kind == "hypotension" and e.state == "raised"]
+    # Definition met about 60 s after the pressure has settled; 15 s for it to fall and 10 s for the alarm.
+    assert raised
+    assert raised[0].known < (40 + 15 + 60 + 10) * FS
