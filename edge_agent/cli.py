@@ -118,11 +118,14 @@ def _check(arguments: argparse.Namespace) -> int:
     from edge_agent import config
     from edge_agent.daemon import models_for
     from edge_agent.signal.detectors import make_detector
+    from edge_agent.sources.open import try_source
 
     settings = config.load(arguments.config)
     models = models_for(settings)
     for stream in settings.stream:
-        make_detector(250.0, f"stream {stream.name}", stream.detector)  # its name is known, its package there
+        fs = getattr(stream.source, "fs", None) or 250.0
+        make_detector(fs, f"stream {stream.name}", stream.detector)  # known, its package there, fit for the rate
+        try_source(stream)
     print(f"{arguments.config}: good: {len(settings.stream)} streams, models {', '.join(models) or 'none'}")
     return 0
 
@@ -163,6 +166,7 @@ def _replay(arguments: argparse.Namespace) -> int:
         settings = replace(settings, models=tuple(names))
     judge = Judge(load_models(folder, names))
     summaries: list[Summary] = []
+    _not_an_input(arguments.events, arguments.records)
     with _open_events(arguments.events) as events_file:
         for record in arguments.records:
             summaries.append(
@@ -181,6 +185,15 @@ def _replay(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         print_summaries(summaries)
     return 0
+
+
+def _not_an_input(output: Path | None, records: Sequence[Path]) -> None:
+    """Writing over a recording while it is read would empty it."""
+    if output is None or not output.exists():
+        return
+    inputs = [record.with_name(record.name + ending) for record in records for ending in ("", ".hea", ".dat")]
+    if any(one.exists() and one.samefile(output) for one in inputs):
+        raise OutputError(f"{output}: is one of the recordings", remedy="name another file for --events")
 
 
 @contextlib.contextmanager

@@ -85,6 +85,11 @@ class LiveClock:
             self._best = None
             self._stretch_end_ns = ns + int(self.STRETCH_S * 1e9)
 
+    def restart(self) -> None:
+        """The source was away: how many samples it missed is an estimate, and nothing is measured across it."""
+        self._offset_ns = None
+        self._best = self._first_anchor = self._last_anchor = None
+
     def utc(self, sample: int) -> datetime | None:
         if self._offset_ns is None:
             return None

@@ -21,6 +21,7 @@ from edge_agent.errors import ConfigError
 
 SignalKind = Literal["ecg", "abp", "pleth"]
 DETECTORS = ("native", "native:rules", "native:rules-fast")
+MOST_BYTES = 1 << 20
 PASSWORD_VARIABLE = "EDGE_AGENT_MQTT_PASSWORD"
 
 
@@ -91,7 +92,10 @@ class InferenceConfig(Section):
 
     models_dir: Path | None = Field(default=None, description="Folder of model folders; the shipped ones by default.")
     queue_windows: int = Field(
-        default=256, ge=1, le=65536, description="Windows waiting for the models; beyond it they abstain, counted."
+        default=256,
+        ge=1,
+        le=65536,
+        description="Windows waiting for the models; beyond it they are dropped, counted on bridge/health.",
     )
 
 
@@ -140,7 +144,7 @@ class SerialSource(Section):
     )
     lead_off: list[str] = Field(default=["!"], description="Words that stand for a value while the lead is off.")
     silent_s: float = Field(
-        default=3.0, gt=0, le=3600, description="Without a sample for this long, the board counts as lost."
+        default=3.0, gt=0, le=20, description="Without a sample for this long, the board counts as lost."
     )
     wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
 
@@ -169,7 +173,7 @@ class BoardSource(Section):
     ecg: list[str] | None = Field(default=None, description="Of a BITalino: which of them carry the ECG sensor.")
     ecg_mv: float | None = Field(default=None, gt=0, description="Of ProtoCentral's boards: millivolts per count.")
     silent_s: float = Field(
-        default=3.0, gt=0, le=3600, description="Without a sample for this long, the board counts as lost."
+        default=3.0, gt=0, le=20, description="Without a sample for this long, the board counts as lost."
     )
     wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
 
@@ -265,7 +269,9 @@ class Config(Section):
 def load(path: Path) -> Config:
     """Read a configuration, or say everything that is wrong with it."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
+        if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
+            raise ConfigError(path, [f"is no plain file of at most {MOST_BYTES >> 10} KiB"])
+        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             path, [f"cannot be read: {error.strerror or error}; write one: edge-agent example > {path.name}"]
@@ -274,6 +280,8 @@ def load(path: Path) -> Config:
         raise ConfigError(path, ["is not text in UTF-8; a configuration is a TOML file"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [f"is not valid TOML: {error}"]) from None
+    except RecursionError:
+        raise ConfigError(path, ["is not valid TOML: nested too deeply"]) from None
     try:
         config = Config.model_validate(data)
     except ValidationError as error:

@@ -13,8 +13,8 @@ from typing import Literal, cast
 
 from edge_agent import __version__, config, events
 from edge_agent.config import Config
-from edge_agent.errors import ConfigError, EdgeAgentError, SourceError
-from edge_agent.inference.judge import Judge, LoadedModel, load_models, shipped_models
+from edge_agent.errors import ArtifactError, ConfigError, EdgeAgentError, SourceError
+from edge_agent.inference.judge import Judge, LoadedModel, load_models, model_names, shipped_models
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.outputs.mqtt import MqttPublisher
 from edge_agent.runner import WAVEFORM_READER, StreamRunner
@@ -31,10 +31,13 @@ WAVEFORM_S = 1.0
 def models_for(settings: Config) -> dict[str, LoadedModel]:
     """The models that the streams name, or all of the folder when a stream names none; a bad one is refused."""
     folder = settings.inference.models_dir or shipped_models()
-    named = [stream.models for stream in settings.stream]
-    if any(models is None for models in named):
-        return load_models(folder)
-    return load_models(folder, sorted({name for models in named for name in models or ()}))
+    named = sorted({name for stream in settings.stream for name in stream.models or ()})
+    if any(stream.models is None for stream in settings.stream):
+        there = model_names(folder)
+        if not there:
+            raise ArtifactError(f"{folder}: holds no model", remedy="models = [] in a stream says that none is wanted")
+        return load_models(folder, sorted({*named, *there}))
+    return load_models(folder, named)
 
 
 def open_sources(settings: Config) -> list[Source | None]:
@@ -109,7 +112,7 @@ class Daemon:
 
     def _watch(self) -> None:
         next_health = next_waveform = 0.0
-        last_samples = -1
+        fed: dict[str, int] = {}
         while not self._stop.wait(WAKE_S):
             now = time.monotonic()
             if self._reload.is_set():
@@ -121,10 +124,12 @@ class Daemon:
             if now >= next_waveform:
                 next_waveform = now + WAVEFORM_S
                 self._say_waveforms()
-            samples = sum(runner.counters.samples for runner in self._runners)
-            # Only samples that went through show that the pipeline lives; an unplugged board is no reason to be killed.
-            if samples != last_samples or not any(runner.state == "online" for runner in self._runners):
-                last_samples = samples
+            # Samples that went through show that a pipeline lives, and every online stream's must. An unplugged board is no
+            # reason to be killed: its stream is not online.
+            samples = {runner.config.name: runner.counters.samples for runner in self._runners}
+            online = [runner.config.name for runner in self._runners if runner.state == "online"]
+            if all(samples[name] != fed.get(name) for name in online):
+                fed = samples
                 notify("WATCHDOG=1")
             if all(runner.ended.is_set() for runner in self._runners):
                 log.info("every stream has come to its end")
@@ -138,13 +143,13 @@ class Daemon:
         deadline = time.monotonic() + 1.0
         for runner in self._runners:
             runner.join(max(0.0, deadline - time.monotonic()))
-        self._worker.stop(1.0)
+        self._worker.stop(0.5)
         self._say_waveforms()
         for runner in self._runners:
             if not runner.ended.is_set():
                 self._say_available(runner.config.name, "offline", "agent stopped")
         self._say_health()
-        if not self._publisher.stop(2.0):
+        if not self._publisher.stop(1.5):
             log.warning("the broker did not acknowledge the goodbye; its will says offline")
         log.info("stopped")
 

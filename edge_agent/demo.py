@@ -18,8 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ FS = 250.0
 LATE_S = 15.0
 """Patient seconds after an episode's end in which its alarm still counts: ten for the alarm, some for the way."""
 STATUS_EVERY_S = 1.0
+ALARMS_KEPT = 10_000  # --forever is meant
 _COLOURS = {"high": "\x1b[97;41m", "medium": "\x1b[30;43m", "low": "\x1b[36m", "dim": "\x1b[2m", "good": "\x1b[32m"}
 
 
@@ -85,7 +86,7 @@ def broker(port: int, folder: Path) -> Iterator[None]:
     try:
         import amqtt  # noqa: F401
     except ImportError:
-        raise OutputError("the demo's broker is not installed", remedy="pip install 'edge-agent[demo]'") from None
+        raise OutputError("the demo's broker is not installed", remedy="pip install amqtt") from None
     with (folder / "broker.log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "edge_agent.demo_broker", str(port)], stdout=log, stderr=subprocess.STDOUT
@@ -199,7 +200,7 @@ class Received:
     messages: int = 0
     alarms: list[dict[str, Any]] = field(default_factory=list)
     labels: Counter[str] = field(default_factory=Counter)
-    added_ms: list[float] = field(default_factory=list)
+    added_ms: deque[float] = field(default_factory=lambda: deque(maxlen=20_000))
     """From the arrival of the newest sample needed to this subscriber: what the agent and the broker add."""
     last_sample: int = 0
 
@@ -235,6 +236,7 @@ class View:
         match kind:
             case "alarm":
                 received.alarms.append(data)
+                del received.alarms[:-ALARMS_KEPT]
                 evidence = " ".join(f"{key}={value}" for key, value in data["evidence"].items())
                 name = f" {data['kind'].upper()} {data['state']} "
                 how = data["priority"] if data["state"] == "raised" else "good"
@@ -277,7 +279,7 @@ class View:
         self._out.flush()
 
 
-def percentile(values: list[float], percent: float) -> float:
+def percentile(values: Collection[float], percent: float) -> float:
     """Nearest rank; NaN of nothing."""
     if not values:
         return float("nan")

@@ -88,10 +88,6 @@ class Pulse:
     reasons: tuple[str, ...] = ()
     """Why this pulse is not to be trusted (jSQI's rules, line faults); empty when it is good."""
 
-    @property
-    def pressure_pulse(self) -> float:
-        return self.systolic - self.diastolic
-
 
 @dataclass(frozen=True, slots=True)
 class Quality:

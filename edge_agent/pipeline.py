@@ -44,7 +44,7 @@ TICKS_PER_S = 4
 VITALS_EVERY_TICKS = 8
 RATE_INTERVALS = 8
 FORGET_RHYTHM_S = 60.0
-"""After a longer gap the rhythm is unknown until new beats show it."""
+"""After a longer gap, or as long without a good signal, the rhythm is unknown until new beats show it."""
 GAP_TICKED_S = 60.0
 """Time passes in a gap, too; but of a night without a board only the last minute is gone through tick by tick."""
 FRESH_S = 5.0
@@ -270,6 +270,7 @@ class Pipeline:
         return pending.feeder.cut(pending, self.ring, self._evidence.worth(pending.feeder.channel).reasons)
 
     def _tick(self, now: int) -> Iterator[Out]:
+        yield from self._forget_rhythm(now)
         clear_after = round(self.limits.clear_s * self.fs)
         for kind, priority, rule, machine in self._machines:
             transition = machine.step(rule(self._evidence, now, self.limits), now, clear_after)
@@ -277,6 +278,16 @@ class Pipeline:
                 yield alarm_event(self._stamp, self._moment, kind, priority, transition, now, self.fs)
         if (now // self._tick_step) % VITALS_EVERY_TICKS == 0:
             yield self._vitals(now)
+
+    def _forget_rhythm(self, now: int) -> Iterator[Out]:
+        """A rhythm that nothing has shown for a minute is not known any more."""
+        channel = self._rhythm_channel
+        if channel is None or self._rhythm.rhythm == "unknown":
+            return
+        bad_since = self._evidence.ecg[channel].worth.bad_since
+        if bad_since is not None and now - bad_since > FORGET_RHYTHM_S * self.fs:
+            self._rhythm.forget()
+            yield self._rhythm_changed(channel, since=now, sample=now, known=now)
 
     def _vitals(self, now: int) -> events.Vitals:
         fresh = now - FRESH_S * self.fs
@@ -360,7 +371,7 @@ def alarm_event(
     header = stamp(now, now, moment)
     return events.Alarm(
         **header,  # type: ignore[arg-type]
-        id=f"{header['session']}-{kind}-{transition.number}",
+        id=f"{header['session']}-{header['stream']}-{kind}-{transition.number}",
         kind=kind,
         state=transition.state,
         priority=priority,

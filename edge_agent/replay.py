@@ -150,7 +150,7 @@ def replay(
                 writer.event(event)
         summary.wall_s = time.monotonic() - began
         if writer is not None and annotations is not None:
-            writer.write(path.stem if path.suffix else path.name, info.fs, annotations)
+            writer.write(record_name(path), info.fs, annotations)
     finally:
         progress.close()
         recording.close()
@@ -169,7 +169,13 @@ def _paced(
         progress.step(done, f"{done / max(1e-6, time.monotonic() - began):6.0f}x")
 
 
+def record_name(path: Path) -> str:
+    """Without the endings that recordings have; a record may have dots of its own."""
+    known = path.suffix.lower() in (".hea", ".dat", ".atr", ".csv", ".txt", ".tsv", ".edf", ".bdf")
+    return path.stem if known else path.name
+
+
 def stream_name(path: Path) -> str:
-    """The record's name as a topic part."""
+    """The recording's name as a topic part."""
     name = path.name.removesuffix(".hea")
     return "".join("-" if char in "+#/" else char for char in name).lstrip("$") or "record"

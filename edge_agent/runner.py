@@ -65,6 +65,7 @@ class StreamRunner:
         self._publish, self._say_available = publish, say_available
         self._source = source
         self._stop = threading.Event()
+        self._fed_ns = 0  # monotonic time of the last samples that came
         self._thread = threading.Thread(target=self._run, name=f"stream-{config.name}", daemon=True)
         if source is not None:
             self._prepare(source)
@@ -118,17 +119,21 @@ class StreamRunner:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._supervise()
+        finally:
+            self._close()  # whatever ended it: a board is told to stop, a file is closed
+
+    def _supervise(self) -> None:
         wait_s = BACKOFF_S[0]
         reason = "started"
-        lost_ns = 0
         while not self._stop.is_set():
             before = self.counters.samples
             try:
                 if self._source is None:
                     self._source = open_source(self.config)
                     self._same_as_before(self._source)
-                self._online(reason)
-                self._travel(self._source, lost_ns, reason)
+                self._travel(self._source, reason)
                 if not self._stop.is_set():
                     self._finished()
                 return
@@ -139,7 +144,6 @@ class StreamRunner:
             except Exception as error:  # a fault of ours must stop this stream only, and be seen
                 log.exception("stream %s: unexpected fault", self.config.name)
                 reason = f"unexpected fault: {type(error).__name__}: {error}"
-            lost_ns = time.monotonic_ns()
             if self.counters.samples > before:
                 wait_s = BACKOFF_S[0]
             self._close()
@@ -156,27 +160,33 @@ class StreamRunner:
         if source.info.fs != self.pipeline.fs or source.info.signals != self.pipeline.info.signals:
             raise SourceError("came back with other channels or another rate", remedy="restart the agent")
 
-    def _travel(self, source: Source, lost_ns: int, reason: str) -> None:
+    def _travel(self, source: Source, reason: str) -> None:
         """Blocks on their journey until the source ends, fails or is told to stop."""
         pipeline, clock = self.pipeline, self.clock
         assert pipeline is not None
         assert clock is not None
         offset: int | None = None
-        seen = pipeline.ring.end
         for block in source.blocks(self._stop):
+            cause = "samples lost"
             if offset is None:
-                # A source that came back counts from 0 again. What it missed is estimated from the clock.
-                away = (block.arrived_ns - lost_ns) / 1e9 if lost_ns else 0.0
-                offset = seen + round(away * pipeline.fs * source.speed) - block.first
+                # A source that came back counts from 0 again. What it missed is estimated from the clock, from the last
+                # sample that came: however often opening it failed in between.
+                cause = f"source lost: {reason}"
+                missed = 0
+                if self._fed_ns:
+                    rate = pipeline.fs * source.speed
+                    missed = max(0, round((block.arrived_ns - self._fed_ns) / 1e9 * rate) - block.values.shape[1])
+                    clock.restart()
+                offset = pipeline.ring.end + missed - block.first
+                self._online(reason)  # an open port is no signal yet
             if offset:
                 block = replace(block, first=block.first + offset)
             self.counters.lost += block.first - pipeline.ring.end
             started_ns = time.monotonic_ns()
-            clock.arrived(block.end, block.arrived_ns)
-            moment = Moment(block.arrived_ns or started_ns, started_ns)
-            self._send(
-                pipeline.feed(block, moment, lost=f"source lost: {reason}" if lost_ns else "samples lost"), moment
-            )
+            self._fed_ns = block.arrived_ns or started_ns
+            clock.arrived(block.end, self._fed_ns)
+            moment = Moment(self._fed_ns, started_ns)
+            self._send(pipeline.feed(block, moment, lost=cause), moment)
             self.counters.samples += int(block.values.shape[1])
         if not self._stop.is_set():
             moment = Moment(time.monotonic_ns(), time.monotonic_ns())

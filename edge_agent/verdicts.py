@@ -40,16 +40,24 @@ class VerdictLane:
         self._machine = AlarmMachine()
         self.verdicts = 0
         self.abstentions = 0
+        self.missed = False
+        """Set from outside when items were turned away: no run of beats may bridge them."""
 
     def take(self, item: Window | Tick | Gap, moment: Moment) -> Iterator[events.Event]:
+        if self.missed:
+            self.missed = False
+            self._break_runs()
         match item:
             case Window():
                 yield from self._window(item, moment)
             case Tick():
                 yield from self._alarm(item.known, moment)
             case Gap():
-                for run in self._runs.values():
-                    run.gap()
+                self._break_runs()
+
+    def _break_runs(self) -> None:
+        for run in self._runs.values():
+            run.gap()
 
     def _window(self, window: Window, moment: Moment) -> Iterator[events.Event]:
         verdict = self._ask(window)

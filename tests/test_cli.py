@@ -283,3 +283,35 @@ def test_importing_the_command_line_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def test_a_recording_is_never_written_over(run: Run, tmp_path: Path) -> None:
+    victim = tmp_path / "victim.csv"
+    victim.write_text(ecg(3), encoding="utf-8")
+    before = victim.read_bytes()
+    said = run("replay", str(victim), "--fs", "250", "--events", str(victim))
+    assert said.status == 1
+    assert "is one of the recordings" in said.err
+    assert victim.read_bytes() == before
+
+
+def test_check_looks_into_scripts_and_boards(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "script.toml").write_text('[[episodes]]\nrhythm = "tango"\n', encoding="utf-8")
+    for source, word in (
+        ('type = "simulated"\nscript = "script.toml"', "tango"),
+        ('type = "board"\nboard = "cytn"\nport = "/dev/nope"\nwait_for_port = true', "meant 'cyton'"),
+    ):
+        config = tmp_path / "c.toml"
+        config.write_text(f'[[stream]]\nname = "bed1"\n[stream.source]\n{source}\n', encoding="utf-8")
+        said = run("check", str(config))
+        assert said.status == 1
+        assert word in said.err
+
+
+def test_a_model_that_only_one_stream_names_is_looked_for(run: Run, tmp_path: Path) -> None:
+    config = tmp_path / "c.toml"
+    stream = '[[stream]]\nname = "{}"\n{}\n[stream.source]\ntype = "simulated"\n'
+    config.write_text(stream.format("a", "") + stream.format("b", 'models = ["nope"]'), encoding="utf-8")
+    said = run("check", str(config))
+    assert said.status == 1
+    assert "no model named 'nope'" in said.err

@@ -21,10 +21,12 @@ import serial
 from edge_agent import config, events
 from edge_agent.config import SimulatedSource, StreamConfig
 from edge_agent.daemon import Daemon
+from edge_agent.errors import SourceError, SourceLost
 from edge_agent.inference.judge import Judge, load_models, shipped_models
 from edge_agent.inference.worker import InferenceWorker
-from edge_agent.journey import Samples
+from edge_agent.journey import Block, Samples
 from edge_agent.runner import StreamRunner
+from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.open import open_source
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
@@ -330,7 +332,7 @@ def test_systemd_hears_of_life_only_while_samples_advance(broker: Broker, listen
     with contextlib.ExitStack() as stack:
         board = stack.enter_context(pty_board(tmp_path / "board"))
         systemd = stack.enter_context(contextlib.closing(Systemd(tmp_path / "notify")))
-        text = base_config(broker.port, serial_stream("wired", board.link, ("II",), extra="silent_s = 60"))
+        text = base_config(broker.port, serial_stream("wired", board.link, ("II",), extra="silent_s = 20"))
         environment = {"NOTIFY_SOCKET": str(systemd.path)}
         agent = stack.enter_context(running_agent(tmp_path, text, environment=environment))
         wait_for(lambda: "READY=1" in systemd.said(), "READY=1")
@@ -510,3 +512,58 @@ def test_the_waveform_holds_every_sample_once(broker: Broker, listener: Listener
         sent = np.concatenate([piece["channels"][name] for piece in pieces])
         np.testing.assert_allclose(sent, block.values[row], atol=1e-4)
     assert listener.of("quiet", "waveform") == []  # off unless asked for
+
+
+# -- away for long ---------------------------------------------------------------------------------------------------
+
+
+class Flaky:
+    """A source that delivers a second, then is gone for a while whatever is tried."""
+
+    speed = 1.0
+
+    def __init__(self) -> None:
+        self.info = StreamInfo(100.0, (Signal("II", "ecg", "mV"),))
+        self.closed = 0
+
+    def blocks(self, _stop: threading.Event) -> Iterator[Block]:
+        yield Block(0, 100.0, np.zeros((1, 100), np.float32), arrived_ns=time.monotonic_ns())
+        raise SourceLost("gone")
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+def test_an_absence_is_as_long_as_it_was_however_often_opening_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[events.Event] = []
+    opened = [Flaky()]
+    back = time.monotonic() + 2.5
+
+    def reopen(_config: object) -> Flaky:
+        if time.monotonic() < back:
+            raise SourceError("not there")
+        opened.append(Flaky())
+        return opened[-1]
+
+    monkeypatch.setattr("edge_agent.runner.open_source", reopen)
+    monkeypatch.setattr("edge_agent.runner.BACKOFF_S", (0.3, 0.3))
+    stream = config.StreamConfig.model_validate({"name": "bed", "source": {"type": "simulated"}})
+    worker = InferenceWorker(said.append, 100)
+    runner = StreamRunner(
+        stream,
+        device="d",
+        session="s",
+        judge=Judge({}),
+        worker=worker,
+        publish=said.append,
+        say_available=lambda *_: None,
+        source=opened[0],
+    )
+    runner.start()
+    wait_for(lambda: len(opened) > 1 and any(isinstance(event, events.Gap) for event in said), "the gap")
+    runner.stop()
+    runner.join(5)
+    gap = next(event for event in said if isinstance(event, events.Gap))
+    # 2.5 s away and up to a backoff more, less the second of signal that the first block after it brought.
+    assert 150 - 10 <= gap.lost <= 150 + 60
+    assert all(source.closed for source in opened)

@@ -110,7 +110,7 @@ def test_the_view_counts_what_it_shows() -> None:
     view.message("edge-agent/demo/bridge/state", b'{"state":"online"}', at)
     received = view.received
     assert (received.messages, received.labels["V"], received.last_sample) == (3, 1, 500)
-    assert received.added_ms == [pytest.approx(10.0)]
+    assert list(received.added_ms) == [pytest.approx(10.0)]
     assert [one["kind"] for one in received.alarms] == ["asystole"]
     assert "beat V (0.91) on II 55 us" in out.getvalue()
     assert "ASYSTOLE raised" in out.getvalue()

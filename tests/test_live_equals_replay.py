@@ -217,7 +217,7 @@ def bare(event: dict[str, Any]) -> str:
     kept = {key: value for key, value in event.items() if key not in FROM_THE_CLOCK}
     kept["latency"] = {"algorithm_ms": event["latency"]["algorithm_ms"]}
     if "id" in kept:
-        kept["id"] = event["id"].removeprefix(event["session"])
+        kept["id"] = event["id"].removeprefix(f"{event['session']}-{event['stream']}")
     return json.dumps(kept, sort_keys=True)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from edge_agent import events
 from edge_agent.inference.judge import Judge
-from edge_agent.journey import Block
+from edge_agent.journey import Block, Onset
 from edge_agent.replay import Settings, run_blocks
+from edge_agent.signal.pressure import PressureDetector
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
@@ -65,3 +68,29 @@ def test_a_drifting_line_does_not_silence_hypotension() -> None:
     # Definition met about 60 s after the pressure has settled; 15 s for it to fall and 10 s for the alarm.
     assert raised
     assert raised[0].known < (40 + 15 + 60 + 10) * FS
+
+
+def test_a_rhythm_that_nothing_shows_any_more_is_unknown() -> None:
+    """The electrode comes off in the middle of fibrillation: the alarm must not stand for hours on beats long gone."""
+    script = Script((Episode("fibrillation", 75, "af", 100), Episode("off", 90, "af", 100, lead_off=frozenset({"II"}))))
+    patient = SimulatedPatient(FS, ("II",), script, seed=4)
+    info = StreamInfo(FS, (Signal("II", "ecg", "mV"),))
+    said = list(run_blocks(info, iter(lambda: patient.read(250), None), Judge({}), Settings(), "bed"))
+    rhythms = [event.rhythm for event in said if isinstance(event, events.Rhythm)]
+    alarms = [event.state for event in said if isinstance(event, events.Alarm) and event.kind == "atrial_fibrillation"]
+    assert rhythms == ["AFIB", "unknown"]
+    assert alarms == ["raised", "cleared"]
+
+
+def test_a_pleth_probe_put_on_late_is_learned_then() -> None:
+    patient = SimulatedPatient(FS, ("PLETH",), Script((Episode("sinus", 30),)), seed=1)
+    info = StreamInfo(FS, (Signal("PLETH", "pleth", "NU"),))
+    values = []
+    while (block := patient.read(250)) is not None:
+        values.append(block.values)
+    x = np.concatenate([np.zeros((1, round(10 * FS)), np.float32), *values], axis=1)
+    detector = PressureDetector(info.fs, "PLETH", "pleth")
+    detector.feed(x[0], 0)
+    noise = np.random.default_rng(0).normal(0, 0.001, round(60 * FS)).astype(np.float32) + x[0, -1]
+    onsets = [item for item in detector.feed(noise, x.shape[1]) if isinstance(item, Onset)]
+    assert len(onsets) <= 1  # where the noise joins the last pulse; 148 when its level had stayed at nothing

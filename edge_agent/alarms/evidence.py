@@ -20,14 +20,18 @@ class Worth:
 
     quality: Quality | None = None
     bad_since: int | None = None
-    """First sample of the present bad stretch."""
+    """First sample of the present bad stretch, whatever the reasons."""
+    unreadable_since: int | None = None
+    """The same for having no signal at all,"""
+    disturbed_since: int | None = None
+    """and for having a bad one."""
 
     def see(self, quality: Quality) -> None:
-        if quality.good:
-            self.bad_since = None
-        elif self.bad_since is None:
-            # The news covers a stretch; only what lies after the last good news can have been bad.
-            self.bad_since = quality.first if self.quality is None else max(quality.first, self.quality.sample)
+        # The news covers a stretch; only what lies after the last news can have begun in it.
+        begin = quality.first if self.quality is None else max(quality.first, self.quality.sample)
+        self.bad_since = _since(not quality.good, self.bad_since, begin)
+        self.unreadable_since = _since(quality.unreadable, self.unreadable_since, begin)
+        self.disturbed_since = _since(not quality.good and not quality.unreadable, self.disturbed_since, begin)
         self.quality = quality
 
     @property
@@ -43,6 +47,12 @@ class Worth:
     @property
     def reasons(self) -> tuple[str, ...]:
         return () if self.quality is None else self.quality.reasons
+
+
+def _since(holds: bool, since: int | None, begin: int) -> int | None:
+    if not holds:
+        return None
+    return begin if since is None else since
 
 
 @dataclass(slots=True)
@@ -81,17 +91,23 @@ class Evidence:
         self._pressure(onset.channel).onsets.append(onset.sample)
 
     def pulse(self, pulse: Pulse) -> None:
-        self._pressure(pulse.channel).pulses.append(pulse)
+        """Pulses of a line that is damped, flushed or off are no pressures."""
+        line = self._pressure(pulse.channel)
+        if line.worth.usable:
+            line.pulses.append(pulse)
 
     def worth(self, channel: str) -> Worth:
         return (self.ecg.get(channel) or self._pressure(channel)).worth
 
     def quality(self, quality: Quality) -> None:
-        channel = self.ecg.get(quality.channel) or self._pressure(quality.channel)
-        was_usable = channel.worth.usable
-        channel.worth.see(quality)
-        if channel.worth.usable and not was_usable:
-            channel.since = max(channel.since, quality.first)
+        lead = self.ecg.get(quality.channel)
+        if lead is None:
+            self._pressure(quality.channel).worth.see(quality)
+            return
+        was_good = lead.worth.good
+        lead.worth.see(quality)
+        if quality.good and not was_good:  # beats may have been missed before
+            lead.since = max(lead.since, quality.first)
 
     def gap(self, end: int) -> None:
         """Nothing is concluded across missing samples."""

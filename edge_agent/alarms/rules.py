@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from edge_agent.alarms.evidence import Evidence
+from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence, Worth
 from edge_agent.config import AlarmLimits
 from edge_agent.events import AlarmKind, Priority
 
@@ -33,6 +33,9 @@ class Finding:
     channel: str | None
     evidence: dict[str, Any] = field(default_factory=dict)
 
+
+FRESH_PULSE_S = 15.0
+"""A pressure is still believed this long after its last good pulse: one artefact must not end an alarm."""
 
 Rule = Callable[[Evidence, int, AlarmLimits], Finding | None]
 
@@ -124,50 +127,46 @@ def _pressure(
     for name, line in evidence.abp.items():
         first = now - round(duration_s * evidence.fs)
         pulses = [pulse for pulse in line.pulses if pulse.end > first and not pulse.reasons]
-        if not line.worth.usable or not pulses or line.since > first:
+        if not pulses or line.since > first:
             continue
         values = [float(getattr(pulse, number)) for pulse in pulses]
         beyond = all((below is not None and value < below) or (above is not None and value > above) for value in values)
         covered = sum(pulse.end - max(pulse.sample, first) for pulse in pulses) / evidence.fs
-        if beyond and covered >= duration_s * 2 / 3 and now - pulses[-1].end < 5 * evidence.fs:
+        if beyond and covered >= duration_s * 2 / 3 and now - pulses[-1].end < FRESH_PULSE_S * evidence.fs:
             seen = {f"{number}_mmhg": round(fmean(values), 1), "pulses": len(pulses)}
             return Finding(max(first, pulses[0].sample), now, name, seen)
     return None
 
 
 def _technical(
-    channels: Mapping[str, Any], now: int, fs: float, least_s: float, reasons: frozenset[str]
+    channels: Mapping[str, EcgEvidence | PressureEvidence],
+    now: int,
+    fs: float,
+    least_s: float,
+    since_of: Callable[[Worth], int | None],
 ) -> Finding | None:
-    """A channel that has been bad for least_s for one of these reasons."""
+    """A channel that has been so for least_s."""
     for name, channel in channels.items():
-        worth = channel.worth
-        found = reasons.intersection(worth.reasons)
-        if found and worth.bad_since is not None and now - worth.bad_since >= least_s * fs:
-            return Finding(
-                worth.bad_since, worth.bad_since + round(least_s * fs), name, {"reasons": sorted(worth.reasons)}
-            )
+        since = since_of(channel.worth)
+        if since is not None and now - since >= least_s * fs:
+            return Finding(since, since + round(least_s * fs), name, {"reasons": sorted(channel.worth.reasons)})
     return None
 
 
-LEAD_OFF = frozenset({"lead_off", "flat"})
-ECG_NOISE = frozenset({"noise", "hum", "wander", "saturated", "disagreement"})
-ABP_LINE = frozenset({"damped", "flush", "clipped", "drift", "noise", "lead_off", "flat", "calibration"})
-
-
 def lead_off(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
-    return _technical(evidence.ecg, now, evidence.fs, limits.lead_off_s, LEAD_OFF)
+    return _technical(evidence.ecg, now, evidence.fs, limits.lead_off_s, lambda worth: worth.unreadable_since)
 
 
 def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """Every lead is too noisy to judge: one good lead is enough to go on."""
     if any(lead.worth.good for lead in evidence.ecg.values()):
         return None
-    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, ECG_NOISE)
+    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, lambda worth: worth.disturbed_since)
 
 
 def abp_artifact(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """The line does not show the patient's pressure: damped, flushed, disconnected and the like; the reasons say which."""
-    return _technical(evidence.abp, now, evidence.fs, limits.abp_artifact_s, ABP_LINE)
+    return _technical(evidence.abp, now, evidence.fs, limits.abp_artifact_s, lambda worth: worth.bad_since)
 
 
 # Kind, priority after IEC 60601-1-8, rule. Ventricular tachycardia needs the beats' classes: `alarms.ventricular`.

@@ -28,9 +28,13 @@ def shipped_models() -> Path:
     return installed if installed.is_dir() else package.parent / "models"
 
 
+def model_names(folder: Path) -> list[str]:
+    return sorted(path.parent.name for path in folder.glob("*/manifest.json"))
+
+
 def load_models(folder: Path, names: list[str] | None = None) -> dict[str, LoadedModel]:
     """Load, verify and prove the named models of a folder, or all of them."""
-    there = sorted(path.parent.name for path in folder.glob("*/manifest.json"))
+    there = model_names(folder)
     for name in names or ():
         if name not in there:
             raise ArtifactError(f"{folder}: no model named {name!r}", remedy=f"there are: {', '.join(there) or 'none'}")

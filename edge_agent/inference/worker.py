@@ -50,6 +50,7 @@ class InferenceWorker:
         with self._ready:
             if len(self._queue) >= self._bound and not isinstance(item, Gap):
                 self.counters.dropped += 1
+                lane.missed = True
                 return
             self._queue.append((lane, item, moment))
             self._ready.notify()

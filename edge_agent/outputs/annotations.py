@@ -7,6 +7,7 @@ of the subtype and one for each unreadable in the high half, 0 when all are clea
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from edge_agent.errors import OutputError
 from edge_agent.events import Beat, Event, Quality, Rhythm, Verdict
-from edge_agent.sources.recording import missing_extra
+from edge_agent.sources.recording import missing_library
+
+log = logging.getLogger(__name__)
 
 ANNOTATOR = "edge"
 UNCLASSIFIED = "Q"
@@ -47,15 +50,16 @@ class AnnotationWriter:
                     self._bad[channel] = 0 if event.good else (0x10 if unreadable else 0x01) << channel
                     self._marks.append((event.sample, channel, "~", sum(self._bad.values()), ""))
 
-    def write(self, record: str, fs: float, folder: Path) -> Path:
-        """``folder/record.edge``."""
+    def write(self, record: str, fs: float, folder: Path) -> Path | None:
+        """``folder/record.edge``; None where there is nothing to write."""
         try:
             import wfdb
         except ImportError:
-            raise missing_extra("and writing WFDB annotations", "files") from None
+            raise missing_library("and writing WFDB annotations", "wfdb") from None
         rows = [(sample, channel, code, 0, "") for (sample, channel), code in self._beats.items()] + self._marks
         if not rows:
-            raise OutputError(f"{record}: nothing was found in it, so there is nothing to annotate")
+            log.warning("%s: nothing was found in it, so no annotation file is written", record)
+            return None
         rows.sort(key=lambda row: (row[0], row[2] not in "+~", row[1]))
         sample, channel, symbol, subtype, note = zip(*rows, strict=True)
         # wfdb checks record names strictly; the file's own name need not be one of them.

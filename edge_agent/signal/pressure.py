@@ -74,6 +74,8 @@ class PressureDetector:
         self._break = round(BREAK_S * self._hz)
         # A smoothed value sits in the middle of what it was made of: this much before the newest group's middle.
         self._lag = float(self._width - 1)
+        self._seen = 0
+        self._learned: list[float] = []
         self._values: list[float] = []  # group means since a little before the open pulse
         self._raw: deque[float] = deque(maxlen=self._width)
         self._smooth: deque[float] = deque(maxlen=self._width)
@@ -229,7 +231,12 @@ class PressureDetector:
             self._learned.append(0.0)
         self._learned[-1] = max(self._learned[-1], slope_sum)
         if self._seen == self._learn:
-            self._set_level(max(min(self._learned), self._floor))
+            level = max(min(self._learned), self._floor)
+            if level > 0.0:
+                self._set_level(level)
+            else:  # a probe that is not on yet: nothing was learned, so learn again
+                self._seen = 0
+                self._learned.clear()
 
     def _set_level(self, level: float) -> None:
         self._level = level
@@ -245,7 +252,7 @@ class PressureDetector:
         """Everything that was learned of this patient."""
         self._rules = PulseRules(self.kind)
         self._seen = 0
-        self._learned: list[float] = []
+        self._learned = []
         self._intervals: deque[float] = deque(maxlen=8)
         self._usual = USUAL_S * self._hz
         self._closing = EYE_CLOSING_S * self._hz

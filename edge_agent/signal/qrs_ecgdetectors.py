@@ -149,7 +149,7 @@ def _load(name: str, fs: float) -> Callable[[NDArray[np.float64]], list[int]]:
         module: Any = import_module("ecgdetectors")
     except ImportError as missing:
         raise MissingExtraError(
-            f"{PREFIX}{name} needs the package py-ecg-detectors ({missing}): pip install 'edge-agent[baselines]'"
+            f"{PREFIX}{name} needs the package py-ecg-detectors ({missing}): pip install py-ecg-detectors"
         ) from missing
     method = getattr(module.Detectors(int(fs) if fs == int(fs) else fs), f"{name}_detector")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from array import array
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ class CsvRecording:
     """Read whole at opening: a CSV has no index, and a day of one channel at 250 Hz is 86 MB as float32."""
 
     def __init__(self, path: Path, fs: float | None) -> None:
+        if path.exists() and not path.is_dir() and not path.is_file():
+            raise SourceError(f"{path}: is no plain file")
         try:
             with path.open(newline="", encoding="utf-8-sig") as file:
                 sample = file.read(4096)
@@ -40,7 +43,7 @@ class CsvRecording:
             raise SourceError(f"{path}: is not a CSV file ({error})") from None
         time_column = next((i for i, name in enumerate(names) if name.strip().lower() in TIME_NAMES), None)
         if time_column is not None:
-            fs = fs or _rate(data[:, time_column], path)
+            fs = _told_or_measured(fs, data[:, time_column], path)
             data = np.delete(data, time_column, axis=1)
             names = [name for i, name in enumerate(names) if i != time_column]
         if fs is None:
@@ -62,9 +65,11 @@ class CsvRecording:
 
 
 def _delimiter(sample: str) -> str:
-    line = sample.splitlines()[0]
-    # A blank separates only where nothing else does: "time (s),II (mV)" has more blanks than commas.
-    return max(",;\t", key=line.count) if any(char in line for char in ",;\t") or " " not in line else " "
+    first, *rest = [line for line in sample.splitlines() if line.strip()]
+    if any(char in first for char in ",;\t"):
+        return max(",;\t", key=first.count)
+    # A blank separates only where nothing else does, and in the numbers too: "II (mV)" is one name.
+    return " " if " " in (rest[0] if rest else first).strip() else ","
 
 
 def _is_number(text: str) -> bool:
@@ -90,7 +95,7 @@ def _header(rows: object, path: Path) -> tuple[list[str], list[str] | None]:
 
 
 def _numbers(rows: object, first_row: list[str] | None, columns: int, path: Path) -> np.ndarray:
-    values: list[float] = []
+    values = array("d")  # a list of floats would take four times as much
     count = 0
     pending = [first_row] if first_row is not None else []
     for source in (pending, rows):
@@ -112,6 +117,21 @@ def _numbers(rows: object, first_row: list[str] | None, columns: int, path: Path
     if not count:
         raise SourceError(f"{path}: has a header and no samples")
     return np.array(values, np.float64).reshape(count, columns)
+
+
+def _told_or_measured(told: float | None, time_s: np.ndarray, path: Path) -> float:
+    """A rate from outside stands in for times that are no use; against good ones it is a mistake."""
+    if told is None:
+        return _rate(time_s, path)
+    try:
+        measured = _rate(time_s, path)
+    except SourceError:
+        return told
+    if abs(measured / told - 1) > 0.01:
+        raise SourceError(
+            f"{path}: its time column says {measured:g} Hz, it was told {told:g}", remedy="leave out the rate"
+        )
+    return measured
 
 
 def _rate(time_s: np.ndarray, path: Path) -> float:

@@ -10,7 +10,7 @@ import numpy as np
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo
-from edge_agent.sources.recording import make_signals, missing_extra, stretch, whole_ratio
+from edge_agent.sources.recording import make_signals, missing_library, stretch, whole_ratio
 
 
 class EdfRecording:
@@ -18,7 +18,7 @@ class EdfRecording:
         try:
             import pyedflib
         except ImportError:
-            raise missing_extra("EDF files", "files") from None
+            raise missing_library("EDF files", "pyedflib") from None
         if not path.is_file():
             raise SourceError(f"{path}: no such file")
         try:

@@ -36,6 +36,16 @@ def open_source(stream: StreamConfig) -> Source:
     return opened
 
 
+def try_source(stream: StreamConfig) -> None:
+    """Whether it could be opened, as far as that can be said without touching a port that a running agent may hold."""
+    if isinstance(stream.source, BoardSource):
+        from edge_agent.sources.serial_port import board_codec
+
+        board_codec(stream.source)
+    elif isinstance(stream.source, FileSource | SimulatedSource):
+        open_source(stream).close()
+
+
 def with_kinds(info: StreamInfo, kinds: dict[str, str], where: str) -> StreamInfo:
     """The kinds that the configuration gives win over those that names and units suggest."""
     if not RATES[0] <= info.fs <= RATES[1]:

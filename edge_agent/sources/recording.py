@@ -85,7 +85,5 @@ def whole_ratio(fs: float, slower: float, where: str) -> int:
     return round(ratio)
 
 
-def missing_extra(what: str, extra: str) -> SourceError:
-    return SourceError(
-        f"reading {what} needs a library that is not installed", remedy=f"pip install 'edge-agent[{extra}]'"
-    )
+def missing_library(what: str, library: str) -> SourceError:
+    return SourceError(f"reading {what} needs a library that is not installed", remedy=f"pip install {library}")

@@ -16,7 +16,7 @@ from edge_agent.errors import SourceError, SourceLost
 from edge_agent.journey import Block
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind
 from edge_agent.sources.boards import registry
-from edge_agent.sources.boards.base import Chunk, Command
+from edge_agent.sources.boards.base import Chunk, Codec, Command
 from edge_agent.sources.lines import Decoder, Format
 
 READ_S = 0.02
@@ -119,12 +119,16 @@ def open_lines(config: SerialSource) -> SerialSamples:
     )
 
 
-def open_board(config: BoardSource) -> SerialSamples:
-    """A board with frames of its own."""
+def board_codec(config: BoardSource) -> Codec:
     try:
-        codec = registry.codec(config.board, **config.options())
+        return registry.codec(config.board, **config.options())
     except ValueError as error:
         raise SourceError(str(error)) from None
+
+
+def open_board(config: BoardSource) -> SerialSamples:
+    """A board with frames of its own."""
+    codec = board_codec(config)
     board, decoder = codec.board, codec.decoder()
     info = StreamInfo(
         fs=board.fs,

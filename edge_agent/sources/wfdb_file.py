@@ -11,7 +11,7 @@ import numpy as np
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo
-from edge_agent.sources.recording import make_signals, missing_extra, stretch
+from edge_agent.sources.recording import make_signals, missing_library, stretch
 
 
 class WfdbRecording:
@@ -19,7 +19,7 @@ class WfdbRecording:
         try:
             import wfdb
         except ImportError:
-            raise missing_extra("WFDB records", "files") from None
+            raise missing_library("WFDB records", "wfdb") from None
         self._wfdb = wfdb
         self._path = str(path)
         header_file = Path(f"{path}.hea")

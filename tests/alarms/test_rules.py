@@ -328,22 +328,38 @@ def test_two_thirds_of_the_minute_must_be_seen() -> None:
         assert (hypotension(made, end, LIMITS) is not None) is alarm
 
 
-def test_a_bad_line_or_an_old_pulse_says_nothing() -> None:
+def test_an_old_pulse_says_nothing() -> None:
     made = evidence("II", abp=True)
     now = pulses(made, 0.8, 80, 55)
-    assert hypotension(made, now + samples(4.9), LIMITS) is not None
-    assert hypotension(made, now + samples(5.1), LIMITS) is None
-    quality(made, "ABP", 80, "damped")
-    assert hypotension(made, now, LIMITS) is None
+    assert hypotension(made, now + samples(14.9), LIMITS) is not None
+    assert hypotension(made, now + samples(15.1), LIMITS) is None
 
 
-def test_the_minute_begins_when_the_line_is_good() -> None:
+def test_pulses_of_a_bad_line_are_no_pressures() -> None:
     made = evidence("II", abp=True)
-    quality(made, "ABP", 10, "disconnected")
-    quality(made, "ABP", 22)  # good since 20 s
-    now = pulses(made, 0.8, 79, 55)
+    quality(made, "ABP", 2, "damped")
+    assert hypotension(made, pulses(made, 0.8, 80, 55), LIMITS) is None
+
+
+def test_an_artefact_neither_ends_the_alarm_nor_begins_its_minute_anew() -> None:
+    made = evidence("II", abp=True)
+    now = pulses(made, 0.8, 80, 55)
+    quality(made, "ABP", now / FS + 2, "noise")
+    assert hypotension(made, now + samples(2), LIMITS) is not None
+    quality(made, "ABP", now / FS + 4)
+    now = pulses(made, 0.8, 5, 55, start_s=now / FS + 4)
+    assert hypotension(made, now, LIMITS) is not None
+
+
+def test_good_pulses_must_cover_two_thirds_of_the_minute() -> None:
+    made = evidence("II", abp=True)
+    pulses(made, 0.8, 20, 55)
+    quality(made, "ABP", 18, "flush")
+    pulses(made, 0.8, 24, 55, start_s=20)  # not taken
+    quality(made, "ABP", 44)
+    now = pulses(made, 0.8, 20, 55, start_s=44)  # 20 s, and 16 s of before: 36 of 60
     assert hypotension(made, now, LIMITS) is None
-    now = pulses(made, 0.8, 2, 55, start_s=now / FS)
+    now = pulses(made, 0.8, 24, 55, start_s=64)
     assert hypotension(made, now, LIMITS) is not None
 
 

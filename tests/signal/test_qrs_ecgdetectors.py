@@ -196,9 +196,9 @@ def test_names() -> None:
         make_ecgdetectors(250.5, "II", "ecgdetectors:wqrs")
 
 
-def test_without_the_package_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_the_error_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ecgdetectors", None)  # as Python marks a module that cannot be imported
-    with pytest.raises(MissingExtraError, match=r"pip install 'edge-agent\[baselines\]'"):
+    with pytest.raises(MissingExtraError, match=r"pip install py-ecg-detectors"):
         make_ecgdetectors(FS, "II", "ecgdetectors:hamilton")
 
 
