@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import TextIO
 
@@ -131,17 +130,10 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _example(_arguments: argparse.Namespace) -> int:
+    from edge_agent.example import example_config
+
     print(example_config(), end="")
     return 0
-
-
-def example_config() -> str:
-    """The shipped configuration, wherever this is installed."""
-    package = resources.files("edge_agent")
-    installed = package / "shipped_config" / "edge-agent.toml"
-    if installed.is_file():
-        return installed.read_text(encoding="utf-8")
-    return (Path(__file__).resolve().parent.parent / "config" / "edge-agent.toml").read_text(encoding="utf-8")
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.config import colour_wanted
 from edge_agent.errors import EdgeAgentError, OutputError
+from edge_agent.example import example_config
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import DEMO_SCRIPT
 from edge_agent.sources.simulated.truth import TrueEpisode
@@ -168,8 +169,6 @@ def subscriber(port: int, inbox: Inbox) -> Iterator[paho.Client]:
 
 def demo_config(port: int, seed: int, speed: float, forever: bool) -> str:
     """The shipped configuration with the demo's broker and patient in it."""
-    from edge_agent.cli import example_config
-
     text = example_config()
     changes = {
         "id": f'"{DEVICE}"',

@@ -18,9 +18,9 @@ from edge_agent.outputs.annotations import AnnotationWriter
 from edge_agent.pipeline import Pipeline, Tick
 from edge_agent.progress import Progress
 from edge_agent.sources.base import Signal, StreamInfo
-from edge_agent.sources.open import with_kinds
+from edge_agent.sources.open import open_recording, with_kinds
 from edge_agent.sources.paced import RecordingReader
-from edge_agent.sources.recording import Recording, open_recording
+from edge_agent.sources.recording import Recording
 from edge_agent.stamp import REPLAYED, Stamp
 from edge_agent.verdicts import VerdictLane
 

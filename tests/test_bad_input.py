@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from edge_agent import __version__
-from edge_agent.cli import build_parser, example_config, main
+from edge_agent.cli import build_parser, main
+from edge_agent.example import example_config
 
 COMMANDS = ("run", "check", "example", "demo", "replay")
 GOOD = '[[stream]]\nname = "bed"\n[stream.source]\ntype = "simulated"\n'

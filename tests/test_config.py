@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_agent import config
-from edge_agent.cli import example_config
 from edge_agent.config import (
     PASSWORD_VARIABLE,
     AlarmLimits,
@@ -26,6 +25,7 @@ from edge_agent.config import (
     load,
 )
 from edge_agent.errors import ConfigError
+from edge_agent.example import example_config
 
 SIMULATED = """
 [[stream]]

@@ -22,7 +22,7 @@ from edge_agent.inference.judge import Judge, load_models, shipped_models
 from edge_agent.journey import Block, Samples
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind
-from edge_agent.sources.recording import open_recording
+from edge_agent.sources.open import open_recording
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script
 from tests.spine import (

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 from edge_agent.config import BoardSource, FileSource, SimulatedSource, StreamConfig
 from edge_agent.errors import SourceError
 from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind
 from edge_agent.sources.paced import PacedSource, RecordingReader
-from edge_agent.sources.recording import open_recording
+from edge_agent.sources.recording import Recording
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script, script_from_dict
 
@@ -34,6 +35,22 @@ def open_source(stream: StreamConfig) -> Source:
         opened = open_board(source) if isinstance(source, BoardSource) else open_lines(source)
     opened.info = with_kinds(opened.info, dict(stream.signals), stream.name)
     return opened
+
+
+def open_recording(path: Path, *, fs: float | None = None) -> Recording:
+    """By what the path is: ``name.csv``, ``name.edf``, else a WFDB record with or without its ``.hea``."""
+    suffix = path.suffix.lower()
+    if suffix in (".csv", ".txt", ".tsv"):
+        from edge_agent.sources.csv_file import CsvRecording
+
+        return CsvRecording(path, fs)
+    if suffix in (".edf", ".bdf"):
+        from edge_agent.sources.edf_file import EdfRecording
+
+        return EdfRecording(path)
+    from edge_agent.sources.wfdb_file import WfdbRecording
+
+    return WfdbRecording(path.with_suffix("") if suffix in (".hea", ".dat", ".atr") else path)
 
 
 def try_source(stream: StreamConfig) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -34,22 +33,6 @@ class Recording(Protocol):
         """Samples first..first+n-1 of all channels (fewer at the end), NaN where there is none."""
 
     def close(self) -> None: ...
-
-
-def open_recording(path: Path, *, fs: float | None = None) -> Recording:
-    """By what the path is: ``name.csv``, ``name.edf``, else a WFDB record with or without its ``.hea``."""
-    suffix = path.suffix.lower()
-    if suffix in (".csv", ".txt", ".tsv"):
-        from edge_agent.sources.csv_file import CsvRecording
-
-        return CsvRecording(path, fs)
-    if suffix in (".edf", ".bdf"):
-        from edge_agent.sources.edf_file import EdfRecording
-
-        return EdfRecording(path)
-    from edge_agent.sources.wfdb_file import WfdbRecording
-
-    return WfdbRecording(path.with_suffix("") if suffix in (".hea", ".dat", ".atr") else path)
 
 
 def make_signals(names: Sequence[str], units: Sequence[str]) -> tuple[tuple[Signal, ...], list[float]]:

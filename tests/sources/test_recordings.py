@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo, guess_kind
-from edge_agent.sources.open import with_kinds
+from edge_agent.sources.open import open_recording, with_kinds
 from edge_agent.sources.paced import RecordingReader
-from edge_agent.sources.recording import Recording, open_recording, stretch
+from edge_agent.sources.recording import Recording, stretch
 
 wfdb = pytest.importorskip("wfdb")
 pyedflib = pytest.importorskip("pyedflib")
