@@ -18,7 +18,7 @@ from edge_agent.outputs.annotations import AnnotationWriter
 from edge_agent.pipeline import Pipeline, Tick
 from edge_agent.progress import Progress
 from edge_agent.sources.base import Signal, StreamInfo
-from edge_agent.sources.open import open_recording, with_kinds
+from edge_agent.sources.open import open_recording, record_name, with_kinds
 from edge_agent.sources.paced import RecordingReader
 from edge_agent.sources.recording import Recording
 from edge_agent.stamp import REPLAYED, Stamp
@@ -167,12 +167,6 @@ def _paced(
             time.sleep(max(0.0, began + done / speed - time.monotonic()))
         yield block
         progress.step(done, f"{done / max(1e-6, time.monotonic() - began):6.0f}x")
-
-
-def record_name(path: Path) -> str:
-    """Without the endings that recordings have; a record may have dots of its own."""
-    known = path.suffix.lower() in (".hea", ".dat", ".atr", ".csv", ".txt", ".tsv", ".edf", ".bdf")
-    return path.stem if known else path.name
 
 
 def stream_name(path: Path) -> str:

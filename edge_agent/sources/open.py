@@ -37,20 +37,32 @@ def open_source(stream: StreamConfig) -> Source:
     return opened
 
 
+TEXT_ENDINGS = (".csv", ".txt", ".tsv")
+EDF_ENDINGS = (".edf", ".bdf")
+WFDB_ENDINGS = (".hea", ".dat", ".atr")
+"""A WFDB record is named without any; whoever gives one of its files means the record."""
+
+
+def record_name(path: Path) -> str:
+    """Without the endings that recordings have; a record may have dots of its own."""
+    known = path.suffix.lower() in (*TEXT_ENDINGS, *EDF_ENDINGS, *WFDB_ENDINGS)
+    return path.stem if known else path.name
+
+
 def open_recording(path: Path, *, fs: float | None = None) -> Recording:
     """By what the path is: ``name.csv``, ``name.edf``, else a WFDB record with or without its ``.hea``."""
     suffix = path.suffix.lower()
-    if suffix in (".csv", ".txt", ".tsv"):
+    if suffix in TEXT_ENDINGS:
         from edge_agent.sources.csv_file import CsvRecording
 
         return CsvRecording(path, fs)
-    if suffix in (".edf", ".bdf"):
+    if suffix in EDF_ENDINGS:
         from edge_agent.sources.edf_file import EdfRecording
 
         return EdfRecording(path)
     from edge_agent.sources.wfdb_file import WfdbRecording
 
-    return WfdbRecording(path.with_suffix("") if suffix in (".hea", ".dat", ".atr") else path)
+    return WfdbRecording(path.with_suffix("") if suffix in WFDB_ENDINGS else path)
 
 
 def try_source(stream: StreamConfig) -> None:
