@@ -17,7 +17,7 @@ $(BIN)/.demo: setup.cfg setup.py requirements.lock
 
 $(BIN)/.dev: setup.cfg setup.py requirements.lock edge_agent/signal/_kernel.c
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install -q -c requirements.lock -e '.[demo,files,baselines,dev]'
+	$(BIN)/pip install -q -c requirements.lock -e '.[demo,files,hdf5,lsl,baselines,dev]'
 	@touch $@ $(BIN)/.demo
 
 demo: $(BIN)/.demo  ## a simulated patient, the real daemon, a broker and a subscriber, in about a minute

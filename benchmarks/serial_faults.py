@@ -86,7 +86,8 @@ class Outcome:
 
 
 def decode(codec: Codec, data: bytes, step: int = 4096) -> tuple[list[Chunk], Counters]:
-    decoder = codec.decoder()
+    """Without the screen: the samples here are codes, no ECG."""
+    decoder = codec.frames()
     chunks = [chunk for at in range(0, len(data), step) for chunk in decoder.decode(data[at : at + step])]
     return chunks + decoder.flush(), decoder.counters
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from edge_agent import __version__
+from edge_agent import __version__, ports, simulate, sniff, watch
 from edge_agent.errors import EdgeAgentError, OutputError
 
 
@@ -83,6 +85,8 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--all-leads", action="store_true", help="every ECG channel, not just the first")
     replay.add_argument("--fs", type=_positive, help="rate of a CSV without a time column")
     replay.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
+    for module in (watch, simulate, ports, sniff):
+        module.add(commands)
     return parser
 
 
@@ -145,7 +149,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 def _replay(arguments: argparse.Namespace) -> int:
     from edge_agent import config
     from edge_agent.inference.judge import Judge, load_models, shipped_models
-    from edge_agent.replay import Settings, Summary, replay
+    from edge_agent.replay import Settings, Summary, distinct, replay
 
     folder, settings = shipped_models(), Settings()
     if arguments.config is not None:
@@ -160,7 +164,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     summaries: list[Summary] = []
     _not_an_input(arguments.events, arguments.records)
     with _open_events(arguments.events) as events_file:
-        for record in arguments.records:
+        for record in distinct(arguments.records):
             summaries.append(
                 replay(
                     record,
@@ -194,12 +198,23 @@ def _open_events(path: Path | None) -> Iterator[TextIO | None]:
         yield None
         return
     try:
-        with path.open("w", encoding="utf-8") as file:
+        with open(_at_once(path) if path.is_fifo() else path, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
             yield file
     except OSError as error:
         if isinstance(error, EdgeAgentError):
             raise
+        if error.errno == errno.ENXIO:
+            raise OutputError(
+                f"{path}: is a pipe that nobody reads", remedy=f"start its reader first: cat {path} &"
+            ) from None
         raise OutputError(f"{path}: {error.strerror or error}") from None
+
+
+def _at_once(fifo: Path) -> int:
+    """To open a pipe waits for its reader, and nobody would know why: ENXIO where there is none."""
+    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def print_summaries(summaries: Sequence[object]) -> None:

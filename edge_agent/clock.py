@@ -23,6 +23,9 @@ class StreamClock(Protocol):
     def arrived(self, end: int, ns: int) -> None:
         """The block that ends before sample ``end`` arrived at ``ns`` (monotonic)."""
 
+    def restart(self) -> None:
+        """The source was away."""
+
     def utc(self, sample: int) -> datetime | None: ...
 
     @property
@@ -39,6 +42,9 @@ class RecordedClock:
         self._began = began
 
     def arrived(self, end: int, ns: int) -> None:
+        pass
+
+    def restart(self) -> None:
         pass
 
     def utc(self, sample: int) -> datetime | None:

@@ -6,18 +6,27 @@ what is allowed and, for a misspelt key, the nearest name. This is the only modu
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import socket
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
+from edge_agent.sources.settings import BoardSource as BoardSource
+from edge_agent.sources.settings import FileSource as FileSource
+from edge_agent.sources.settings import LslSource as LslSource
+from edge_agent.sources.settings import Section as Section
+from edge_agent.sources.settings import SerialSource as SerialSource
+from edge_agent.sources.settings import Silent
+from edge_agent.sources.settings import SimulatedSource as SimulatedSource
+from edge_agent.sources.settings import StdinSource as StdinSource
+from edge_agent.sources.settings import TcpSource as TcpSource
 
 SignalKind = Literal["ecg", "abp", "pleth"]
 DETECTORS = ("native", "native:rules", "native:rules-fast")
@@ -33,10 +42,6 @@ def notify_socket() -> str | None:
 def colour_wanted() -> bool:
     """See https://no-color.org."""
     return "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _topic_part(name: str) -> str:
@@ -59,32 +64,149 @@ class DeviceConfig(Section):
     _id = field_validator("id")(_topic_part)
 
 
+class TlsConfig(Section):
+    """How the broker proves who it is, and the agent who it is."""
+
+    ca_file: Path | None = Field(default=None, description="PEM; the system's certificates by default.")
+    cert_file: Path | None = Field(
+        default=None, description="The agent's own certificate, PEM, where the broker asks for one."
+    )
+    key_file: Path | None = Field(default=None, description="Its key, PEM, without a passphrase.")
+    check_name: bool = Field(default=True, description="Whether the certificate must be for the host's name.")
+
+    @model_validator(mode="after")
+    def _pair(self) -> TlsConfig:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
+
+
 class MqttConfig(Section):
-    """The broker. Messages go nowhere else yet."""
+    """The broker."""
 
     host: str = Field(default="localhost", min_length=1, description="The broker's name or address.")
     port: int = Field(default=1883, ge=1, le=65535)
+    protocol: Literal["3.1.1", "5"] = "3.1.1"
+    transport: Literal["tcp", "websockets"] = "tcp"
+    websocket_path: str = Field(default="/mqtt", pattern=r"^/[^\s]*$")
     base: str = Field(default="edge-agent", description="First part of every topic.")
     username: str | None = None
     password_file: Path | None = Field(
         default=None,
-        description=f"A file that holds the password alone; the variable {PASSWORD_VARIABLE} is the other way.",
+        description=f"A file that holds the password alone; the variable {PASSWORD_VARIABLE} is another way.",
     )
+    password_credential: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Name of a systemd credential (LoadCredential=) that holds the password alone.",
+    )
+    tls: TlsConfig | None = Field(default=None, description="Encrypted, and the broker's certificate checked.")
     qos_beats: Literal[0, 1] = Field(default=0, description="QoS of beats and verdicts; alarms are always 1.")
     keepalive_s: int = Field(default=30, ge=5, le=3600)
     queue_messages: int = Field(
         default=10_000,
         ge=100,
         le=1_000_000,
-        description="Kept in memory while the broker is away; the rest is dropped, counted.",
+        description="Kept in memory where the disk does not take them; the rest is dropped, counted.",
     )
     _base = field_validator("base")(_topic_part)
 
+    @model_validator(mode="after")
+    def _one_password(self) -> MqttConfig:
+        if self.password_file is not None and self.password_credential is not None:
+            raise ValueError("password_file and password_credential: one of them")
+        return self
+
+    @property
+    def password_source(self) -> str:
+        """Where the password comes from, for people."""
+        if self.password_credential is not None:
+            return f"systemd credential {self.password_credential}"
+        return str(self.password_file or PASSWORD_VARIABLE)
+
     def password(self) -> str | None:
         """Read when it is needed, kept nowhere."""
+        if self.password_credential is not None:
+            folder = os.environ.get("CREDENTIALS_DIRECTORY")
+            if folder is None:
+                raise FileNotFoundError("not started by systemd with LoadCredential=")
+            return Path(folder, self.password_credential).read_text(encoding="utf-8").strip()
         if self.password_file is not None:
             return self.password_file.read_text(encoding="utf-8").strip()
         return os.environ.get(PASSWORD_VARIABLE)
+
+
+class OutboxConfig(Section):
+    """Messages of QoS 1 are kept on disk until the broker has them."""
+
+    enabled: bool = Field(default=True, description="false: kept in memory alone, and lost with the process.")
+    folder: Path | None = Field(
+        default=None,
+        description="Default: $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/edge-agent, else ~/.local/state/edge-agent.",
+    )
+    max_mb: float = Field(default=64, ge=1, le=100_000, description="Beats are pushed out first, alarms last.")
+    beats_offline: Literal["keep", "summary"] = Field(
+        default="keep",
+        description="With qos_beats = 1 and the broker away: every beat and verdict, or their counts once a minute.",
+    )
+    beats_wait_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="With qos_beats = 1, beats may wait so long to be written together: an SD card wears less. Alarms never wait.",
+    )
+    max_age_h: float = Field(default=72, gt=0, le=8760, description="Older beats and events go; alarms stay.")
+
+    def place(self, device: str) -> Path:
+        """The file."""
+        if self.folder is not None:
+            return self.folder / f"{device}.outbox"
+        # systemd gives a list where several StateDirectory= are set; the first is ours.
+        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+        home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return Path(state or Path(home, "edge-agent")) / f"{device}.outbox"
+
+
+class JsonlConfig(Section):
+    """Every message as a line of JSON in a file, beside MQTT."""
+
+    path: Path = Field(description="The file; older ones beside it are path.1, path.2 ...")
+    max_mb: float = Field(default=100, ge=1, le=1_000_000, description="Of all of them together.")
+    keep: int = Field(default=4, ge=0, le=100, description="How many older files are kept.")
+
+
+class RecorderConfig(Section):
+    """The last hours of signal, with what was found in it, as WFDB records."""
+
+    folder: Path
+    mode: Literal["events", "everything"] = Field(
+        default="events", description="What surrounds an alarm, or all of it."
+    )
+    hours: float = Field(default=24, gt=0, le=24 * 366, description="Older recordings go.")
+    max_mb: float = Field(default=1000, ge=1, le=10_000_000, description="Of all of them; the oldest go first.")
+    before_s: float = Field(default=30, ge=0, le=600, description="Before an alarm, in events mode.")
+    after_s: float = Field(default=30, ge=1, le=3600, description="After it, in events mode.")
+
+
+class MetricsConfig(Section):
+    """Metrics for Prometheus over HTTP, without a password: keep it on loopback or behind a proxy."""
+
+    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int = Field(default=9464, ge=1, le=65535)
+
+
+class HomeAssistantConfig(Section):
+    """Device discovery for Home Assistant on the same broker."""
+
+    enabled: bool = False
+    prefix: str = Field(default="homeassistant", description="Its discovery prefix.")
+    _prefix = field_validator("prefix")(_topic_part)
+
+
+class RequestsConfig(Section):
+    """Requests over MQTT on bridge/request/...: info, reload, mark. None of them runs a command or reads a file."""
+
+    enabled: bool = False
 
 
 class InferenceConfig(Section):
@@ -99,94 +221,48 @@ class InferenceConfig(Section):
     )
 
 
-class SimulatedSource(Section):
-    """The simulated patient."""
+class MqttSource(Section):
+    """Raw samples that someone else publishes: a sensor too small for a model, or one of many behind a broker."""
 
-    type: Literal["simulated"]
-    fs: float = Field(default=250.0, ge=100, le=1000, description="Samples per second.")
-    channels: list[Literal["II", "V", "ABP", "PLETH"]] = Field(default=["II", "V", "ABP", "PLETH"], min_length=1)
-    script: Path | Literal["demo", "sinus"] = Field(
-        default="sinus", description="'demo', 'sinus', or a TOML file of [[episodes]] tables."
+    type: Literal["mqtt"]
+    topic: str = Field(description="Where the blocks of samples come; TOPIC/info, retained, says what they are.")
+    broker: MqttConfig | None = Field(
+        default=None, description="A table with the keys of [mqtt] that say where and who; [mqtt] itself by default."
     )
-    seed: int = Field(default=0, ge=0)
-    speed: float = Field(default=1.0, gt=0, le=1000, description="Patient seconds per second.")
-    forever: bool = Field(default=False, description="Start the script again at its end.")
+    qos: Literal[0, 1] = Field(default=1, description="1: the broker repeats what was not acknowledged.")
+    wait_info_s: float = Field(default=3.0, gt=0, le=60, description="How long the retained TOPIC/info is waited for.")
+    reorder_s: float = Field(
+        default=0.5, ge=0, le=5, description="How long a missing block is waited for before it counts as lost."
+    )
+    silent_s: Silent = 3.0
+    wait: bool = Field(default=True, description="Start although the broker or the sensor is not there yet.")
 
-    @field_validator("channels")
+    @property
+    def wait_for_port(self) -> bool:
+        return self.wait
+
+    @field_validator("topic")
     @classmethod
-    def _each_once(cls, channels: list[str]) -> list[str]:
-        if len(set(channels)) != len(channels):
-            raise ValueError("names a channel twice")
-        return channels
+    def _plain(cls, topic: str) -> str:
+        if not topic or any(char in topic for char in "+#\0") or topic.startswith(("$", "/")) or topic.endswith("/"):
+            raise ValueError("must be one plain topic: without '+' and '#', not beginning or ending with '/'")
+        return topic
 
 
-class FileSource(Section):
-    """A recording, paced."""
-
-    type: Literal["file"]
-    path: Path = Field(description="WFDB record (without extension), .csv, .edf.")
-    speed: float = Field(default=1.0, gt=0, le=1000, description="Recorded seconds per second.")
-    fs: float | None = Field(default=None, gt=0, le=10_000, description="Rate of a CSV without a time column.")
-    loop: bool = Field(default=False, description="Start the recording again at its end.")
-
-
-class SerialSource(Section):
-    """A board that writes lines of numbers."""
-
-    type: Literal["serial"]
-    port: str = Field(description="/dev/serial/by-id/..., or any pyserial URL (socket://, rfc2217://, loop://).")
-    baud: int = Field(default=115200, ge=300, le=4_000_000)
-    fs: float = Field(description="Nominal samples per second; compared with what arrives.", ge=1, le=10_000)
-    columns: list[str] = Field(min_length=1, description="Name of each column's signal; '-' for one to ignore.")
-    separator: Literal[",", ";", "tab", "blank"] = Field(default=",", description="Between the columns.")
-    scale: float | list[float] = Field(
-        default=1.0, description="Physical units per number: one for all columns, or one each."
-    )
-    lead_off: list[str] = Field(default=["!"], description="Words that stand for a value while the lead is off.")
-    silent_s: float = Field(
-        default=3.0, gt=0, le=20, description="Without a sample for this long, the board counts as lost."
-    )
-    wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
-
-    @model_validator(mode="after")
-    def _scales(self) -> SerialSource:
-        if isinstance(self.scale, list) and len(self.scale) != len(self.columns):
-            raise ValueError(f"scale has {len(self.scale)} numbers for {len(self.columns)} columns")
-        named = [name for name in self.columns if name != "-"]
-        if not named:
-            raise ValueError("columns names no signal")
-        if len(set(named)) != len(named):
-            raise ValueError("columns names a signal twice")
-        return self
-
-
-class BoardSource(Section):
-    """A board that sends frames of its own."""
-
-    type: Literal["board"]
-    board: str = Field(description="healthypi5, cyton, bitalino ...; a wrong name is answered with the known ones.")
-    port: str = Field(description="/dev/serial/by-id/..., or any pyserial URL.")
-    baud: int | None = Field(default=None, ge=300, le=4_000_000, description="The board's usual one by default.")
-    fs: float | None = Field(default=None, gt=0, le=10_000, description="Where the board can be set to several.")
-    gain: int | None = Field(default=None, ge=1, le=64, description="Of the Cyton's amplifiers.")
-    inputs: list[int] | None = Field(default=None, min_length=1, description="Of a BITalino: which are sent.")
-    ecg: list[str] | None = Field(default=None, description="Of a BITalino: which of them carry the ECG sensor.")
-    ecg_mv: float | None = Field(default=None, gt=0, description="Of ProtoCentral's boards: millivolts per count.")
-    silent_s: float = Field(
-        default=3.0, gt=0, le=20, description="Without a sample for this long, the board counts as lost."
-    )
-    wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
-
-    def options(self) -> dict[str, Any]:
-        """What the board's codec is told; what was not set is not said."""
-        given = {"fs": self.fs, "gain": self.gain, "inputs": self.inputs, "ecg": self.ecg, "ecg_mv": self.ecg_mv}
-        return {
-            key: tuple(value) if isinstance(value, list) else value for key, value in given.items() if value is not None
-        }
-
-
-SOURCES = (SimulatedSource, FileSource, SerialSource, BoardSource)
-SourceConfig = Annotated[SimulatedSource | FileSource | SerialSource | BoardSource, Field(discriminator="type")]
+SOURCES: tuple[type[Section], ...] = (
+    SimulatedSource,
+    FileSource,
+    SerialSource,
+    BoardSource,
+    StdinSource,
+    TcpSource,
+    MqttSource,
+    LslSource,
+)
+SourceConfig = Annotated[
+    SimulatedSource | FileSource | SerialSource | BoardSource | StdinSource | TcpSource | MqttSource | LslSource,
+    Field(discriminator="type"),
+]
 
 
 class AlarmLimits(Section):
@@ -218,6 +294,9 @@ class StreamConfig(Section):
     signals: dict[str, SignalKind | Literal["ignore"]] = Field(
         default_factory=dict, description="Kind of a channel by name; the rest are told by name and unit."
     )
+    resample: float | None = Field(
+        default=None, ge=50, le=4000, description="Bring the whole stream to this rate, whatever the source's is."
+    )
     detector: str = Field(default="native", description=f"{', '.join(DETECTORS)}, or ecgdetectors:NAME.")
     models: list[str] | None = Field(default=None, description="Names of the models to run; all that fit by default.")
     alarms: AlarmLimits = Field(default_factory=AlarmLimits)
@@ -244,6 +323,12 @@ class Config(Section):
 
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     mqtt: MqttConfig = Field(default_factory=MqttConfig)
+    outbox: OutboxConfig = Field(default_factory=OutboxConfig)
+    jsonl: JsonlConfig | None = Field(default=None, description="Off without this table.")
+    recorder: RecorderConfig | None = Field(default=None, description="Off without this table.")
+    metrics: MetricsConfig | None = Field(default=None, description="Off without this table.")
+    home_assistant: HomeAssistantConfig = Field(default_factory=HomeAssistantConfig)
+    requests: RequestsConfig = Field(default_factory=RequestsConfig)
     inference: InferenceConfig = Field(default_factory=InferenceConfig)
     health_s: float = Field(default=10.0, ge=1, le=3600, description="Between two health messages.")
     stream: list[StreamConfig] = Field(min_length=1, description="One [[stream]] table for each patient.")
@@ -255,14 +340,27 @@ class Config(Section):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"the name {twice[0]!r} stands twice")
+        if sum(isinstance(stream.source, StdinSource) for stream in streams) > 1:
+            raise ValueError("two streams read the standard input; there is one")
+        ports = [stream.source.port for stream in streams if isinstance(stream.source, TcpSource)]
+        shared = sorted({port for port in ports if ports.count(port) > 1})
+        if shared:
+            raise ValueError(f"two streams listen on TCP port {shared[0]}; give each its own")
         return streams
 
     def public(self) -> dict[str, Any]:
         """As published: no secret and no path to one."""
         shown = self.model_dump(mode="json")
-        for key in ("username", "password_file"):
-            if shown["mqtt"][key] is not None:
-                shown["mqtt"][key] = "(set)"
+        brokers = [stream["source"].get("broker") for stream in shown["stream"]]
+        for broker in (shown["mqtt"], *(one for one in brokers if one is not None)):
+            for key in ("username", "password_file", "password_credential", "tls"):
+                if broker[key] is not None:
+                    broker[key] = "(set)"
+        if shown["outbox"]["folder"] is not None:
+            shown["outbox"]["folder"] = "(set)"
+        for section, key in (("jsonl", "path"), ("recorder", "folder")):
+            if shown[section] is not None:
+                shown[section][key] = "(set)"
         return shown
 
 
@@ -301,19 +399,44 @@ def _anchored(config: Config, folder: Path) -> Config:
             source = source.model_copy(update={"path": folder / source.path})
         elif isinstance(source, SimulatedSource) and isinstance(source.script, Path):
             source = source.model_copy(update={"script": folder / source.script})
+        elif isinstance(source, MqttSource):
+            source = source.model_copy(update={"broker": _anchored_mqtt(source.broker or config.mqtt, folder)})
         streams.append(stream.model_copy(update={"source": source}))
-    mqtt, inference = config.mqtt, config.inference
-    if mqtt.password_file is not None:
-        mqtt = mqtt.model_copy(update={"password_file": folder / mqtt.password_file})
+    mqtt, inference, outbox = _anchored_mqtt(config.mqtt, folder), config.inference, config.outbox
+    if outbox.folder is not None:
+        outbox = outbox.model_copy(update={"folder": folder / outbox.folder})
+    jsonl = config.jsonl
+    if jsonl is not None:
+        jsonl = jsonl.model_copy(update={"path": folder / jsonl.path})
+    recorder = config.recorder
+    if recorder is not None:
+        recorder = recorder.model_copy(update={"folder": folder / recorder.folder})
     if inference.models_dir is not None:
         inference = inference.model_copy(update={"models_dir": folder / inference.models_dir})
-    return config.model_copy(update={"stream": streams, "mqtt": mqtt, "inference": inference})
+    placed = {"stream": streams, "mqtt": mqtt, "inference": inference, "outbox": outbox, "jsonl": jsonl}
+    placed["recorder"] = recorder
+    return config.model_copy(update=placed)
+
+
+def _anchored_mqtt(mqtt: MqttConfig, folder: Path) -> MqttConfig:
+    if mqtt.password_file is not None:
+        mqtt = mqtt.model_copy(update={"password_file": folder / mqtt.password_file})
+    if mqtt.tls is not None:
+        files = {key: folder / file for key, file in _tls_files(mqtt.tls)}
+        mqtt = mqtt.model_copy(update={"tls": mqtt.tls.model_copy(update=files)})
+    return mqtt
+
+
+def _tls_files(tls: TlsConfig) -> Iterator[tuple[str, Path]]:
+    for key in ("ca_file", "cert_file", "key_file"):
+        file = getattr(tls, key)
+        if file is not None:
+            yield key, file
 
 
 def _missing_files(config: Config, folder: Path) -> Iterator[str]:
     """Files that the configuration names and that are not there."""
-    if config.mqtt.password_file is not None and not (folder / config.mqtt.password_file).is_file():
-        yield f"mqtt.password_file: {config.mqtt.password_file}: no such file"
+    yield from _missing_mqtt_files(config.mqtt, folder, "mqtt")
     if config.inference.models_dir is not None and not (folder / config.inference.models_dir).is_dir():
         yield f"inference.models_dir: {config.inference.models_dir}: no such folder"
     for number, stream in enumerate(config.stream):
@@ -324,12 +447,22 @@ def _missing_files(config: Config, folder: Path) -> Iterator[str]:
         elif isinstance(source, FileSource):
             path = folder / source.path
             if not path.is_file() and not Path(f"{path}.hea").is_file():
-                yield f"{where}.source.path: {source.path}: no such recording (.csv, .edf, or a WFDB record's .hea)"
+                yield f"{where}.source.path: {source.path}: no such recording (.csv, .edf, .hdf5, or a WFDB record's .hea)"
+        elif isinstance(source, MqttSource) and source.broker is not None:
+            yield from _missing_mqtt_files(source.broker, folder, f"{where}.source.broker")
         elif isinstance(source, SerialSource | BoardSource) and _port_missing(source):
             yield (
                 f"{where}.source.port: {source.port}: no such port; plug the board in, look under "
                 "/dev/serial/by-id, or set wait_for_port = true"
             )
+
+
+def _missing_mqtt_files(mqtt: MqttConfig, folder: Path, where: str) -> Iterator[str]:
+    if mqtt.password_file is not None and not (folder / mqtt.password_file).is_file():
+        yield f"{where}.password_file: {mqtt.password_file}: no such file"
+    for key, file in _tls_files(mqtt.tls) if mqtt.tls is not None else ():
+        if not (folder / file).is_file():
+            yield f"{where}.tls.{key}: {file}: no such file"
 
 
 def _port_missing(source: SerialSource | BoardSource) -> bool:
@@ -338,65 +471,4 @@ def _port_missing(source: SerialSource | BoardSource) -> bool:
 
 
 def _problems(error: ValidationError, data: dict[str, Any]) -> Iterator[str]:
-    said: dict[str, str] = {}
-    for one in error.errors():
-        place = _place(one["loc"], data)
-        found = one.get("input")
-        if one["type"] == "extra_forbidden":
-            said[place] = f"unknown key{_nearest(one['loc'])}"
-        elif one["type"] == "missing":
-            said[place] = "is missing"
-        elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
-            allowed = ", ".join(str(tag) for tag in get_tags())
-            kind = found.get("type") if isinstance(found, dict) else None
-            said[f"{place}.type"] = f"found {kind!r}, allowed: {allowed}" + _guess(str(kind), list(get_tags()))
-        else:
-            shown = "" if isinstance(found, dict | list) or found is None else f"found {found!r}; "
-            message = one["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-            # A union says no once for each of its branches.
-            said[place] = f"{said[place]}, or {message}" if place in said else shown + message
-    return (f"{place}: {problem}" for place, problem in said.items())
-
-
-def get_tags() -> tuple[str, ...]:
-    """The source types there are."""
-    return tuple(get_args(model.model_fields["type"].annotation)[0] for model in SOURCES)
-
-
-def _place(loc: tuple[int | str, ...], data: dict[str, Any]) -> str:
-    """``stream[1] (bed2).source.port``: as a person would point at it."""
-    here: Any = data
-    text = ""
-    for part in loc:
-        if isinstance(part, int):
-            here = here[part] if isinstance(here, list) and part < len(here) else {}
-            name = here.get("name") if isinstance(here, dict) else None
-            text += f"[{part}]" + (f" ({name})" if name else "")
-        elif not isinstance(here, dict) or (part in get_tags() and part not in here):
-            continue  # pydantic names the union's branch; the file does not
-        else:
-            here = here.get(part, {})
-            text += f".{part}" if text else part
-    return text or "the file"
-
-
-def _nearest(loc: tuple[int | str, ...]) -> str:
-    """The known key nearest to an unknown one, among those of its own table."""
-    model: Any = Config
-    for part in loc[:-1]:
-        if isinstance(part, int):
-            continue
-        tagged = dict(zip(get_tags(), SOURCES, strict=True))
-        if part in tagged:
-            model = tagged[part]
-        elif part == "stream":
-            model = StreamConfig
-        elif part in getattr(model, "model_fields", {}):
-            annotation = model.model_fields[part].annotation
-            model = annotation if isinstance(annotation, type) else model
-    return _guess(str(loc[-1]), list(getattr(model, "model_fields", {})))
-
-
-def _guess(word: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(word, known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+    return problems(error, data, Tables(Config, StreamConfig, SOURCES))

@@ -7,16 +7,19 @@ import secrets
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast, get_args
 
 from edge_agent import __version__, config, events
 from edge_agent.config import Config
-from edge_agent.errors import ArtifactError, ConfigError, EdgeAgentError, SourceError
+from edge_agent.errors import ArtifactError, ConfigError, EdgeAgentError, RequestError, SourceError
 from edge_agent.inference.judge import Judge, LoadedModel, load_models, model_names, shipped_models
 from edge_agent.inference.worker import InferenceWorker
-from edge_agent.outputs.mqtt import MqttPublisher
+from edge_agent.outputs.hub import Outputs
+from edge_agent.outputs.metrics import Metrics
+from edge_agent.pipeline import Pipeline
 from edge_agent.runner import WAVEFORM_READER, StreamRunner
 from edge_agent.service import notify, resident_mb
 from edge_agent.sources.base import Source
@@ -26,6 +29,9 @@ log = logging.getLogger(__name__)
 
 WAKE_S = 0.25
 WAVEFORM_S = 1.0
+LONGEST_MARK = 200
+LONGEST_SILENCE_S = 3600
+_ARGUMENTS = {"info": set(), "reload": set(), "mark": {"stream", "text"}, "silence": {"stream", "kind", "seconds"}}
 
 
 def models_for(settings: Config) -> dict[str, LoadedModel]:
@@ -67,32 +73,44 @@ class Daemon:
         self._settings = settings
         self._session = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
         self._models = models_for(settings)
-        self._publisher = MqttPublisher(settings.mqtt, settings.device.id)
-        self._worker = InferenceWorker(self._publisher.event, settings.inference.queue_windows)
+        self._outputs = Outputs(settings, self._answer)
+        self._worker = InferenceWorker(self._outputs.event, settings.inference.queue_windows)
         judge = Judge(self._models)
-        self._runners = [
-            StreamRunner(
-                stream,
-                device=settings.device.id,
-                session=self._session,
-                judge=judge,
-                worker=self._worker,
-                publish=self._publisher.event,
-                say_available=self._say_available,
-                source=source,
-            )
-            for stream, source in zip(settings.stream, open_sources(settings), strict=True)
-        ]
+        sources = open_sources(settings)
+        recorder = self._outputs.recorder
+        try:
+            self._runners = [
+                StreamRunner(
+                    stream,
+                    device=settings.device.id,
+                    session=self._session,
+                    judge=judge,
+                    worker=self._worker,
+                    publish=self._outputs.event,
+                    say_available=self._say_available,
+                    source=source,
+                    record=recorder.block if recorder is not None else None,
+                )
+                for stream, source in zip(settings.stream, sources, strict=True)
+            ]
+        except BaseException:  # a detector that refuses a rate: a start that fails leaves nothing half-started
+            for source in sources:
+                if source is not None:
+                    source.close()
+            raise
         self._began = time.monotonic()
+        self._metrics: Metrics | None = None
         self._stop = threading.Event()
         self._reload = threading.Event()
 
     def run(self) -> int:
-        """Until a signal, or until every stream has come to its end."""
+        """Until a signal (0), or until every stream has come to its end: 1 if one of them did because its source is damaged."""
         signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
         signal.signal(signal.SIGINT, lambda *_: self._stop.set())
         signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
-        self._publisher.start()
+        if self._settings.metrics is not None:
+            self._metrics = Metrics(self._settings.metrics, self._health)
+        self._outputs.start()
         self._say_info()
         self._worker.start()
         for runner in self._runners:
@@ -108,7 +126,7 @@ class Daemon:
             self._watch()
         finally:
             self._shut_down()
-        return 0
+        return int(not self._stop.is_set() and any(runner.state == "failed" for runner in self._runners))
 
     def _watch(self) -> None:
         next_health = next_waveform = 0.0
@@ -138,6 +156,8 @@ class Daemon:
     def _shut_down(self) -> None:
         """Sources first, then the windows that wait, then the broker is told. Bounded: 5 s in all."""
         notify("STOPPING=1")
+        if self._metrics is not None:
+            self._metrics.stop()
         for runner in self._runners:
             runner.stop()
         deadline = time.monotonic() + 1.0
@@ -149,7 +169,7 @@ class Daemon:
             if not runner.ended.is_set():
                 self._say_available(runner.config.name, "offline", "agent stopped")
         self._say_health()
-        if not self._publisher.stop(1.5):
+        if not self._outputs.stop(1.5):
             log.warning("the broker did not acknowledge the goodbye; its will says offline")
         log.info("stopped")
 
@@ -178,7 +198,9 @@ class Daemon:
                 needs_restart.append(f"stream {stream.name}")
         needs_restart += [f"stream {name} (gone)" for name in runners.keys() - {stream.name for stream in fresh.stream}]
         needs_restart += [
-            name for name in ("device", "mqtt", "inference") if getattr(fresh, name) != getattr(self._settings, name)
+            name
+            for name in ("device", "mqtt", "outbox", "jsonl", "metrics", "home_assistant", "requests", "inference")
+            if getattr(fresh, name) != getattr(self._settings, name)
         ]
         if fresh.health_s != self._settings.health_s:
             changed.append("health_s")
@@ -194,7 +216,7 @@ class Daemon:
     # -- what is said about the daemon itself --------------------------------------------------------------------
 
     def _say_available(self, stream: str, state: str, reason: str) -> None:
-        self._publisher.message(
+        self._outputs.message(
             f"{stream}/availability",
             events.Availability(
                 device=self._settings.device.id,
@@ -205,7 +227,50 @@ class Daemon:
             ),
         )
 
+    def _answer(self, kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """What a request over MQTT is answered; see outputs/requests.py."""
+        unknown = set(arguments) - _ARGUMENTS[kind]
+        if unknown:
+            raise RequestError(f"unknown: {', '.join(sorted(map(repr, unknown))[:5])}")
+        match kind:
+            case "reload":
+                self._reload.set()
+                return {"reload": "begun; bridge/info follows"}
+            case "mark":
+                return self._mark(self._pipeline(arguments.get("stream")), arguments.get("text", ""))
+            case "silence":
+                pipeline = self._pipeline(arguments.get("stream"))
+                return self._silence(pipeline, arguments.get("kind"), arguments.get("seconds"))
+            case _:
+                return self._info().model_dump(mode="json", by_alias=True)
+
+    def _pipeline(self, stream: object) -> Pipeline:
+        for runner in self._runners:
+            if runner.config.name == stream and runner.pipeline is not None:
+                return runner.pipeline
+        there = ", ".join(runner.config.name for runner in self._runners)
+        raise RequestError(f"stream: no such stream, or not open yet; there are: {there}")
+
+    def _mark(self, pipeline: Pipeline, text: object) -> dict[str, Any]:
+        if not isinstance(text, str) or len(text) > LONGEST_MARK or not text.isprintable():
+            raise RequestError(f"text: at most {LONGEST_MARK} printable characters are wanted")
+        mark = pipeline.mark(text)
+        self._outputs.event(mark)
+        return {"sample": mark.sample, "seq": mark.seq}
+
+    @staticmethod
+    def _silence(pipeline: Pipeline, kind: object, seconds: object) -> dict[str, Any]:
+        kinds = get_args(events.AlarmKind)
+        if kind not in kinds:
+            raise RequestError(f"kind: one of {', '.join(kinds)} is wanted")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SILENCE_S:
+            raise RequestError(f"seconds: 0 to {LONGEST_SILENCE_S} are wanted; 0 ends a silence")
+        return {"kind": kind, "until_sample": pipeline.silence(str(kind), seconds)}
+
     def _say_info(self) -> None:
+        self._outputs.message("bridge/info", self._info())
+
+    def _info(self) -> events.Info:
         models = [
             events.ModelInfo(
                 name=name,
@@ -216,42 +281,34 @@ class Daemon:
             )
             for name, model in self._models.items()
         ]
-        self._publisher.message(
-            "bridge/info",
-            events.Info(
-                device=self._settings.device.id,
-                session=self._session,
-                version=__version__,
-                models=models,
-                config=self._settings.public(),
-            ),
+        return events.Info(
+            device=self._settings.device.id,
+            session=self._session,
+            version=__version__,
+            models=models,
+            config=self._settings.public(),
         )
 
     def _say_health(self) -> None:
-        publisher, worker = self._publisher, self._worker
-        self._publisher.message(
-            "bridge/health",
-            events.Health(
-                device=self._settings.device.id,
-                session=self._session,
-                time=datetime.now(UTC),
-                uptime_s=time.monotonic() - self._began,
-                resident_mb=resident_mb(),
-                broker={
-                    "connected": publisher.connected,
-                    "connects": publisher.counters.connects,
-                    "published": publisher.counters.published,
-                    "dropped": publisher.counters.dropped,
-                    "waiting": publisher.waiting,
-                },
-                inference={
-                    "taken": worker.counters.taken,
-                    "dropped": worker.counters.dropped,
-                    "faults": worker.counters.faults,
-                    "waiting": worker.waiting,
-                },
-                streams={runner.config.name: runner.health() for runner in self._runners},
-            ),
+        self._outputs.message("bridge/health", self._health())
+
+    def _health(self) -> events.Health:
+        worker = self._worker
+        return events.Health(
+            device=self._settings.device.id,
+            session=self._session,
+            time=datetime.now(UTC),
+            uptime_s=time.monotonic() - self._began,
+            resident_mb=resident_mb(),
+            broker=self._outputs.mqtt.health(),
+            inference={
+                "taken": worker.counters.taken,
+                "dropped": worker.counters.dropped,
+                "faults": worker.counters.faults,
+                "waiting": worker.waiting,
+            },
+            latency=self._outputs.latency.report(),
+            streams={runner.config.name: runner.health() for runner in self._runners},
         )
 
     def _say_waveforms(self) -> None:
@@ -259,4 +316,4 @@ class Daemon:
             if runner.config.waveform and runner.pipeline is not None:
                 event = runner.pipeline.waveform(WAVEFORM_READER)
                 if event is not None:
-                    self._publisher.event(event)
+                    self._outputs.event(event)

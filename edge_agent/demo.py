@@ -213,7 +213,7 @@ class View:
         self._colour = self._live and colour_wanted()
         self._shown = 0.0
         self._vitals: dict[str, Any] = {}
-        self._last_label: dict[str, str] = {}
+        self._last_label: dict[tuple[str, str], str] = {}
         self.received = Received()
 
     def paint(self, how: str, text: str) -> str:
@@ -238,16 +238,20 @@ class View:
                 del received.alarms[:-ALARMS_KEPT]
                 evidence = " ".join(f"{key}={value}" for key, value in data["evidence"].items())
                 name = f" {data['kind'].upper()} {data['state']} "
-                how = data["priority"] if data["state"] == "raised" else "good"
-                self.line(f"{clock}  {self.paint(how, name)}  {evidence}")
+                how = "good" if data["state"] == "cleared" else data["priority"]
+                if data["state"] != "updated":
+                    self.line(f"{clock}  {self.paint(how, name)}  {evidence}")
             case "verdict":
                 label = data["label"] or "abstained"
-                received.labels[label] += 1
-                if label != self._last_label.get(data["channel"]):  # a line per beat would hide the alarms
-                    self._last_label[data["channel"]] = label
+                what = "beat" if data["task"] == "ecg-beat" else data["model"]
+                if what == "beat":
+                    received.labels[label] += 1
+                place = (data["channel"], data["model"])
+                if label != self._last_label.get(place):  # a line per beat would hide the alarms
+                    self._last_label[place] = label
                     score = f"{data['scores'][label]:.2f}" if data["label"] else data["reason"]
                     us = f"{data['invoke_us']:.0f} us" if data["invoke_us"] else ""
-                    self.line(f"{clock}  beat {label} ({score}) on {data['channel']} {us}")
+                    self.line(f"{clock}  {what} {label} ({score}) on {data['channel']} {us}")
             case "rhythm":
                 self.line(f"{clock}  rhythm {data['rhythm']} since {data['since'] / FS:.1f} s")
             case "quality":

@@ -3,10 +3,12 @@
     EdgeAgentError            what a user can mend; carries the remedy; the command line prints it without a traceback
     ├── ConfigError           the configuration (several problems at once, each with its place)
     ├── SourceError           a recording, board or port that cannot be read
-    │   └── SourceLost        it was there and went away: worth another try
+    │   ├── SourceLost        it was there and went away: worth another try
+    │   └── SourceBroken      a recording that is damaged: no try will mend it
     ├── ArtifactError         a model folder or archive that must not be run
     ├── EngineError           a runtime that is missing or failed at a call
-    └── OutputError           a broker or file that cannot be written
+    ├── OutputError           a broker or file that cannot be written
+    └── RequestError          a request over MQTT that cannot be carried out
 
 Exit status: 2 for usage (argparse), 1 for all of these.
 """
@@ -49,6 +51,12 @@ class SourceLost(SourceError):
     __str__ = EdgeAgentError.__str__
 
 
+class SourceBroken(SourceError):
+    """What a source holds is damaged or ends too early: trying again would say the same, so the stream ends as failed."""
+
+    __str__ = EdgeAgentError.__str__
+
+
 class ArtifactError(EdgeAgentError, ValueError):
     """A model that must not be run; names the file and the reason."""
 
@@ -61,3 +69,7 @@ class OutputError(EdgeAgentError, OSError):
     """A broker, file or folder that cannot be written."""
 
     __str__ = EdgeAgentError.__str__
+
+
+class RequestError(EdgeAgentError, ValueError):
+    """A request over MQTT that cannot be carried out; its text is the answer."""

@@ -63,7 +63,9 @@ class Event(Message):
     """What every message about a stream's signal begins with."""
 
     schema_: str = Field(default="", alias="schema", description="Name and version of this message.")
-    seq: int = Field(description="Counts the stream's messages within a session: repeats and gaps can be told.")
+    seq: int = Field(
+        description="Counts the stream's messages of this kind within a session: repeats and holes can be told."
+    )
     session: str = Field(description="Changes at every start of the agent; 'replay' for a replay.")
     device: str
     stream: str
@@ -137,13 +139,14 @@ class Vitals(Event):
 
 
 class Alarm(Event):
-    """An alarm began or ended."""
+    """An alarm began, has other evidence than when it was last said, or ended."""
 
     schema_: Literal["edge-agent/alarm/1"] = Field(default="edge-agent/alarm/1", alias="schema")
-    id: str = Field(description="The same in the raise and the clear of one episode.")
+    id: str = Field(description="The same in all messages of one episode.")
     kind: AlarmKind
-    state: Literal["raised", "cleared"]
+    state: Literal["raised", "updated", "cleared"]
     priority: Priority = Field(description="After IEC 60601-1-8.")
+    silenced: bool = Field(description="Somebody silenced this kind for now: to be shown, not to be sounded.")
     channel: str | None
     since: int = Field(description="Sample from which the evidence counts.")
     delay_ms: Rounded = Field(
@@ -158,7 +161,26 @@ class Gap(Event):
     schema_: Literal["edge-agent/gap/1"] = Field(default="edge-agent/gap/1", alias="schema")
     first: int = Field(description="First lost sample; the last is sample - 1.")
     lost: int
+    exact: bool = Field(
+        description="true: counted, by sequence numbers or a recording's index; false: estimated from the clock."
+    )
     cause: str
+
+
+class Summary(Event):
+    """Beats and verdicts while the broker was away, counted instead of said one by one; by choice (outbox.beats_offline)."""
+
+    schema_: Literal["edge-agent/summary/1"] = Field(default="edge-agent/summary/1", alias="schema")
+    first: int = Field(description="Sample of the first of them; the last one's is sample.")
+    beats: dict[str, int] = Field(description="By channel.")
+    labels: dict[str, dict[str, int]] = Field(description="By model and label; none: abstentions.")
+
+
+class Mark(Event):
+    """Somebody marked this moment, by a request."""
+
+    schema_: Literal["edge-agent/mark/1"] = Field(default="edge-agent/mark/1", alias="schema")
+    text: str = Field(description="What they said of it; hostile until proven otherwise.")
 
 
 class Waveform(Event):
@@ -191,8 +213,32 @@ class BridgeState(Message):
     state: Literal["online", "offline"]
 
 
+class SourceHealth(Message):
+    """What a stream's source counted, over all its connections; null for what this kind of source has no notion of."""
+
+    frames_good: int | None = Field(default=None, description="Frames, or blocks of samples, that were taken.")
+    frames_bad: int | None = Field(default=None, description="Looked like frames, or were due, and were none.")
+    lines_good: int | None = Field(default=None, description="Lines of text that were samples.")
+    lines_bad: int | None = Field(default=None, description="Lines of text that were not.")
+    resyncs: int | None = Field(default=None, description="Frames were found again after bytes that belong to none.")
+    bytes_skipped: int | None = None
+    samples_lost: int | None = Field(default=None, description="Counted by sequence numbers.")
+    samples_lost_estimated: int | None = Field(
+        default=None, description="Estimated: from skipped bytes, bad lines, or holes in the arrivals."
+    )
+    values_implausible: int | None = Field(
+        default=None, description="Values that no such signal has, given up as missing."
+    )
+    duplicates: int | None = Field(default=None, description="Blocks that came again, and were dropped.")
+    reordered: int | None = Field(default=None, description="Blocks that came late, and were put in their place.")
+    overruns: int | None = Field(
+        default=None, description="Times that a buffer before us was full: a driver's, or ours."
+    )
+    refused: int | None = Field(default=None, description="Clients that were turned away, another one being connected.")
+
+
 class StreamHealth(Message):
-    state: str
+    state: str = Field(description="starting, waiting, online, offline, ended or failed.")
     samples: int
     lost_samples: int
     beats: int
@@ -201,6 +247,49 @@ class StreamHealth(Message):
     restarts: int
     fs_nominal: float | None
     fs_measured: Rounded | None
+    fs_deviation_percent: Rounded | None = Field(
+        default=None, description="Of the measured rate from the nominal one; null before it was measured long enough."
+    )
+    source: SourceHealth = Field(default_factory=SourceHealth)
+
+
+class OutboxHealth(Message):
+    """The messages of QoS 1 on disk."""
+
+    messages: int
+    bytes: int = Field(description="Of topics and payloads; the file is somewhat larger.")
+    evicted: dict[str, int] = Field(description="Pushed out by a bound since the start: beats, events, alarms.")
+    disk: str = Field(description="ok, or why messages are kept in memory just now.")
+
+
+class BrokerHealth(Message):
+    """The link to the broker."""
+
+    connected: bool
+    state: str = Field(description="connected, or why it is not.")
+    connects: int
+    published: int
+    dropped: int = Field(description="QoS 0 while the broker was away, since the start.")
+    lost: int = Field(description="QoS 1 that neither the disk nor the memory could keep, since the start.")
+    waiting: int = Field(description="QoS 1 that the broker has not acknowledged yet.")
+    outbox: OutboxHealth | None = Field(description="null where it is switched off.")
+
+
+class Percentiles(Message):
+    """A distribution of milliseconds, from an HDR histogram of two digits."""
+
+    count: int
+    p50_ms: Rounded
+    p90_ms: Rounded
+    p95_ms: Rounded
+    p99_ms: Rounded
+    p99_9_ms: Rounded
+    max_ms: Rounded
+
+
+class StageLatency(Message):
+    last_minute: Percentiles | None = Field(description="null when there was nothing in it.")
+    since_start: Percentiles | None
 
 
 class Health(Message):
@@ -212,8 +301,11 @@ class Health(Message):
     time: Utc
     uptime_s: Rounded
     resident_mb: Rounded | None
-    broker: dict[str, int | bool | str]
+    broker: BrokerHealth
     inference: dict[str, int]
+    latency: dict[str, StageLatency] = Field(
+        description="By stage (algorithm, queue, compute, invoke, end_to_end, acknowledge); those that were measured."
+    )
     streams: dict[str, StreamHealth]
 
 
@@ -236,6 +328,16 @@ class Info(Message):
     config: dict[str, Any] = Field(description="Without secrets.")
 
 
+class Response(Message):
+    """The answer to a request."""
+
+    schema_: Literal["edge-agent/response/1"] = Field(default="edge-agent/response/1", alias="schema")
+    status: Literal["ok", "error"]
+    data: dict[str, Any] = Field(default_factory=dict)
+    error: str | None = None
+    transaction: str | None = Field(default=None, description="As the asker gave it.")
+
+
 # The signal's own events by topic; the order is the order of docs/mqtt.md.
 TOPICS: dict[type[Event], str] = {
     Beat: "beat",
@@ -245,7 +347,9 @@ TOPICS: dict[type[Event], str] = {
     Vitals: "state",
     Alarm: "alarm",
     Gap: "gap",
+    Mark: "mark",
+    Summary: "summary",
     Waveform: "waveform",
 }
 
-ALL_MESSAGES: tuple[type[Message], ...] = (*TOPICS, Availability, BridgeState, Health, Info)
+ALL_MESSAGES: tuple[type[Message], ...] = (*TOPICS, Availability, BridgeState, Health, Info, Response)

@@ -36,6 +36,10 @@ class Block:
     """Shape (channels, samples). NaN where the source has no valid value."""
     lost_before: int = 0
     """Samples lost just before this block; ``first`` already counts them."""
+    lost_exact: bool = False
+    """They were counted (by sequence numbers, or by a recording's own index), not estimated."""
+    lost_cause: str = ""
+    """Why they are missing, where the source knows."""
     lead_off: frozenset[str] = frozenset()
     """Channels whose electrode or line is off for the whole block (a source cuts blocks where this changes)."""
     arrived_ns: int = 0

@@ -47,6 +47,8 @@ FORGET_RHYTHM_S = 60.0
 """After a longer gap, or as long without a good signal, the rhythm is unknown until new beats show it."""
 GAP_TICKED_S = 60.0
 """Time passes in a gap, too; but of a night without a board only the last minute is gone through tick by tick."""
+UPDATE_S = 10.0
+"""Between two messages of an alarm that goes on, if its evidence has changed."""
 FRESH_S = 5.0
 """A vital sign older than this is unknown."""
 
@@ -80,6 +82,7 @@ class Pipeline:
         self.info = info
         self._stamp = stamp
         self.limits = limits  # may be replaced while running
+        self.silences: dict[str, int] = {}  # kind of alarm to the sample until which somebody silenced it
         self._moment = Moment()
         ecg = info.named("ecg")
         pressure = {**info.named("abp"), **info.named("pleth")}
@@ -117,7 +120,7 @@ class Pipeline:
         if block.first < self.ring.end:
             raise ValueError(f"block begins at {block.first}, but samples up to {self.ring.end} were already seen")
         if block.first > self.ring.end:
-            yield from self._gap(block.first, lost)
+            yield from self._gap(block.first, block.lost_cause or lost, block.lost_exact)
         piece = max(1, round(PIECE_S * self.fs))
         for offset in range(0, block.values.shape[1], piece):
             values = np.array(block.values[:, offset : offset + piece], np.float32, order="C")
@@ -203,7 +206,7 @@ class Pipeline:
             return None
         end = first + values.shape[1]
         return events.Waveform(
-            **self._stamp(first, end - 1, Moment()),  # type: ignore[arg-type]
+            **self._stamp(events.Waveform, first, end - 1, Moment()),  # type: ignore[arg-type]
             fs=self.fs,
             overwritten=self.ring.reader(reader).lost,
             channels={
@@ -212,6 +215,17 @@ class Pipeline:
             },
         )
 
+    def silence(self, kind: str, seconds: float) -> int:
+        """Until which sample; may be called from another thread. 0 seconds end it."""
+        until = self.ring.end + round(seconds * self.fs)
+        self.silences[kind] = until
+        return until
+
+    def mark(self, text: str) -> events.Mark:
+        """The newest sample, marked by somebody; may be called from another thread."""
+        at = max(0, self.ring.end - 1)
+        return events.Mark(**self._stamp(events.Mark, at, at, Moment()), text=text)  # type: ignore[arg-type]
+
     # -- what each item does -------------------------------------------------------------------------------------
 
     def _beat(self, beat: Beat) -> Iterator[Out]:
@@ -219,7 +233,7 @@ class Pipeline:
         rr = self._rr[beat.channel]
         rr_s = rr.beat(beat.sample)
         self._evidence.beat(beat)
-        header = self._stamp(beat.sample, beat.known, self._moment)
+        header = self._stamp(events.Beat, beat.sample, beat.known, self._moment)
         yield events.Beat(
             **header,  # type: ignore[arg-type]  # the stamp's fields are Event's
             channel=beat.channel,
@@ -246,7 +260,7 @@ class Pipeline:
         evidence.rhythm_known, evidence.rhythm_channel = known, channel
         entropy = self._rhythm.entropy
         return events.Rhythm(
-            **self._stamp(sample, known, self._moment),  # type: ignore[arg-type]
+            **self._stamp(events.Rhythm, sample, known, self._moment),  # type: ignore[arg-type]
             channel=channel,
             rhythm=self._rhythm.rhythm,  # type: ignore[arg-type]  # the follower says unknown, N or AFIB
             since=since,
@@ -259,7 +273,7 @@ class Pipeline:
         # Reasons come and go by the half second; what matters outside is whether it is good, and whether it is there.
         if before is None or before.good != quality.good or before.unreadable != quality.unreadable:
             yield events.Quality(
-                **self._stamp(quality.known, quality.known, self._moment),  # type: ignore[arg-type]
+                **self._stamp(events.Quality, quality.known, quality.known, self._moment),  # type: ignore[arg-type]
                 channel=quality.channel,
                 good=quality.good,
                 score=quality.score,
@@ -271,11 +285,12 @@ class Pipeline:
 
     def _tick(self, now: int) -> Iterator[Out]:
         yield from self._forget_rhythm(now)
-        clear_after = round(self.limits.clear_s * self.fs)
+        clear_after, update_after = round(self.limits.clear_s * self.fs), round(UPDATE_S * self.fs)
         for kind, priority, rule, machine in self._machines:
-            transition = machine.step(rule(self._evidence, now, self.limits), now, clear_after)
+            transition = machine.step(rule(self._evidence, now, self.limits), now, clear_after, update_after)
             if transition is not None:
-                yield alarm_event(self._stamp, self._moment, kind, priority, transition, now, self.fs)
+                silenced = now < self.silences.get(kind, 0)
+                yield alarm_event(self._stamp, self._moment, kind, priority, transition, now, self.fs, silenced)
         if (now // self._tick_step) % VITALS_EVERY_TICKS == 0:
             yield self._vitals(now)
 
@@ -312,7 +327,7 @@ class Pipeline:
                 pulse_rate = median(rates)
                 break
         return events.Vitals(
-            **self._stamp(now, now, self._moment),  # type: ignore[arg-type]
+            **self._stamp(events.Vitals, now, now, self._moment),  # type: ignore[arg-type]
             heart_rate_per_min=rate,
             systolic_mmhg=None if pulse is None else pulse.systolic,
             diastolic_mmhg=None if pulse is None else pulse.diastolic,
@@ -320,7 +335,7 @@ class Pipeline:
             pulse_rate_per_min=pulse_rate,
         )
 
-    def _gap(self, end: int, cause: str) -> Iterator[Out]:
+    def _gap(self, end: int, cause: str, exact: bool) -> Iterator[Out]:
         """Samples never came: decide what can be decided, then let nothing bridge them."""
         first = self.ring.end
         for qrs in self._qrs.values():
@@ -345,9 +360,10 @@ class Pipeline:
         gap = Gap(first, end, cause)
         self._push(gap)
         yield events.Gap(
-            **self._stamp(end, end, self._moment),  # type: ignore[arg-type]
+            **self._stamp(events.Gap, end, end, self._moment),  # type: ignore[arg-type]
             first=first,
             lost=end - first,
+            exact=exact,
             cause=cause,
         )
         ticked = end - round(GAP_TICKED_S * self.fs)
@@ -365,16 +381,18 @@ def alarm_event(
     transition: Transition,
     now: int,
     fs: float,
+    silenced: bool,
 ) -> events.Alarm:
     """An alarm machine's transition as the message that leaves."""
     finding = transition.finding
-    header = stamp(now, now, moment)
+    header = stamp(events.Alarm, now, now, moment)
     return events.Alarm(
         **header,  # type: ignore[arg-type]
         id=f"{header['session']}-{header['stream']}-{kind}-{transition.number}",
         kind=kind,
         state=transition.state,
         priority=priority,
+        silenced=silenced,
         channel=finding.channel,
         since=finding.since,
         delay_ms=(now - finding.met) / fs * 1000,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,9 +18,10 @@ from edge_agent.outputs.annotations import AnnotationWriter
 from edge_agent.pipeline import Pipeline, Tick
 from edge_agent.progress import Progress
 from edge_agent.sources.base import Signal, StreamInfo
-from edge_agent.sources.open import open_recording, record_name, with_kinds
+from edge_agent.sources.open import WFDB_ENDINGS, open_recording, record_name, with_kinds
 from edge_agent.sources.paced import RecordingReader
 from edge_agent.sources.recording import Recording
+from edge_agent.sources.resampled import at_rate, blocks_at_rate
 from edge_agent.stamp import REPLAYED, Stamp
 from edge_agent.verdicts import VerdictLane
 
@@ -38,11 +39,12 @@ class Settings:
     """None: all that fit."""
     signals: dict[str, str] = field(default_factory=dict)
     device: str = "replay"
+    resample: float | None = None
 
     @staticmethod
     def of(stream: StreamConfig, device: str) -> Settings:
         models = None if stream.models is None else tuple(stream.models)
-        return Settings(stream.alarms, stream.detector, models, dict(stream.signals), device)
+        return Settings(stream.alarms, stream.detector, models, dict(stream.signals), device, stream.resample)
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ def run_blocks(
 ) -> Iterator[events.Event]:
     """The whole journey, inline: what the daemon does with its threads, one step after the other."""
     clock = RecordedClock(info.fs, info.began)
-    stamp = Stamp(device=settings.device, stream=stream, session=SESSION, fs=info.fs, clock=clock)
+    stamp = Stamp(device=settings.device, stream=stream, session=SESSION, fs=info.fs, clock=clock, delay_s=info.delay_s)
     wanted = judge.models if settings.models is None else {name: judge.models[name] for name in settings.models}
     manifests = [model.artifact.manifest for model in wanted.values()]
     pipeline = Pipeline(info, models=manifests, limits=settings.limits, detector=settings.detector, stamp=stamp)
@@ -112,7 +114,8 @@ def open_for_replay(
     path: Path, settings: Settings, *, fs: float | None, all_leads: bool
 ) -> tuple[Recording, StreamInfo]:
     recording = open_recording(path, fs=fs)
-    info = with_kinds(recording.info, settings.signals, str(path))
+    info = recording.info if settings.resample is None else at_rate(recording.info, settings.resample)
+    info = with_kinds(info, settings.signals, str(path))
     if not all_leads:
         info = one_lead(info)
     return recording, info
@@ -140,7 +143,10 @@ def replay(
     summary = Summary(path.name, seconds, 0.0)
     began = time.monotonic()
     try:
-        for event in run_blocks(info, _paced(recording, info, speed, progress, began), judge, settings, stream):
+        blocks = _paced(recording, recording.info, speed, progress, began)
+        if info.fs != recording.info.fs:
+            blocks = blocks_at_rate(recording.info, blocks, info.fs)
+        for event in run_blocks(info, blocks, judge, settings, stream):
             summary.see(event)
             if on_event is not None:
                 on_event(event)
@@ -167,6 +173,15 @@ def _paced(
             time.sleep(max(0.0, began + done / speed - time.monotonic()))
         yield block
         progress.step(done, f"{done / max(1e-6, time.monotonic() - began):6.0f}x")
+
+
+def distinct(records: Sequence[Path]) -> list[Path]:
+    """Each recording once: ``100.hea 100.dat 100.atr`` are one record (``mitdb/100.*`` names them all)."""
+    seen: dict[Path, Path] = {}
+    for path in records:
+        whole = path.with_suffix("") if path.suffix.lower() in WFDB_ENDINGS else path
+        seen.setdefault(whole.resolve(), path)
+    return list(seen.values())
 
 
 def stream_name(path: Path) -> str:

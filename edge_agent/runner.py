@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -10,14 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from edge_agent import events
-from edge_agent.clock import LiveClock
+from edge_agent.clock import LiveClock, RecordedClock
 from edge_agent.config import StreamConfig
-from edge_agent.errors import EdgeAgentError, SourceError
+from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
 from edge_agent.inference.judge import Judge
 from edge_agent.inference.worker import InferenceWorker
-from edge_agent.journey import Gap, Window
+from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline, Tick
-from edge_agent.sources.base import Source
+from edge_agent.sources.base import Counts, Source, StreamInfo
 from edge_agent.sources.open import open_source
 from edge_agent.stamp import Moment, Stamp
 from edge_agent.verdicts import VerdictLane
@@ -25,6 +26,10 @@ from edge_agent.verdicts import VerdictLane
 log = logging.getLogger(__name__)
 
 BACKOFF_S = (0.5, 30.0)
+LISTENS_S = 0.2
+"""Before a source that never stopped listening is asked again."""
+MOST_WINDOWS_WAITING = 64
+"""An unpaced recording lets the models catch up at so many: it must not be judged by what a queue could hold."""
 WAVEFORM_READER = "waveform"
 
 
@@ -49,6 +54,7 @@ class StreamRunner:
         publish: Callable[[events.Event], None],
         say_available: Callable[[str, str, str], None],
         source: Source | None,
+        record: Callable[[str, StreamInfo, Block], None] | None = None,
     ) -> None:
         """``source``: already open, or None if it is not there yet and shall be waited for."""
         self.config = config
@@ -56,19 +62,27 @@ class StreamRunner:
         self.state = "starting"
         self.pipeline: Pipeline | None = None
         self.lane: VerdictLane | None = None
-        self.clock: LiveClock | None = None
+        self.clock: LiveClock | RecordedClock | None = None
         self.fs: float | None = None
         self.ended = threading.Event()
-        """The source came to its end by itself (a recording, a script)."""
+        """The source came to its end by itself (a recording, a script), or is damaged for good (``state`` is failed)."""
         self._device, self._session = device, session
         self._judge, self._worker = judge, worker
         self._publish, self._say_available = publish, say_available
+        self._record = record
         self._source = source
         self._stop = threading.Event()
         self._fed_ns = 0  # monotonic time of the last samples that came
+        self._counted: Counts = {}  # by sources that are closed
+        self._counting = threading.Lock()
+        self._why = self._since = ""  # offline
         self._thread = threading.Thread(target=self._run, name=f"stream-{config.name}", daemon=True)
         if source is not None:
-            self._prepare(source)
+            try:
+                self._prepare(source)
+            except BaseException:
+                self._close()  # a port or a socket must not stay open behind a start that was refused
+                raise
 
     def start(self) -> None:
         self._thread.start()
@@ -91,7 +105,10 @@ class StreamRunner:
         """Everything that needs to know the source's channels and rate. Once: a source that comes back must be the same."""
         info = source.info
         self.fs = info.fs
-        self.clock = LiveClock(info.fs, source.speed, info.delay_s)
+        if math.isinf(source.speed):  # not paced: arrivals say nothing, only the recording knows its times
+            self.clock = RecordedClock(info.fs, info.began)
+        else:
+            self.clock = LiveClock(info.fs, source.speed, info.delay_s)
         stamp = Stamp(
             device=self._device,
             stream=self.config.name,
@@ -114,6 +131,7 @@ class StreamRunner:
             tasks={manifest.name: manifest.task for manifest in manifests},
             limits=self.config.alarms,
             stamp=stamp,
+            silences=self.pipeline.silences,
         )
 
     # -- the thread ----------------------------------------------------------------------------------------------
@@ -129,6 +147,7 @@ class StreamRunner:
         reason = "started"
         while not self._stop.is_set():
             before = self.counters.samples
+            resumes = False
             try:
                 if self._source is None:
                     self._source = open_source(self.config)
@@ -137,8 +156,12 @@ class StreamRunner:
                 if not self._stop.is_set():
                     self._finished()
                 return
+            except SourceBroken as error:
+                self._failed(str(error))
+                return
             except SourceError as error:
                 reason = error.what
+                resumes = isinstance(error, SourceLost) and self._source is not None and self._source.resumes
             except EdgeAgentError as error:
                 reason = str(error)
             except Exception as error:  # a fault of ours must stop this stream only, and be seen
@@ -146,11 +169,13 @@ class StreamRunner:
                 reason = f"unexpected fault: {type(error).__name__}: {error}"
             if self.counters.samples > before:
                 wait_s = BACKOFF_S[0]
-            self._close()
+            if not resumes:
+                self._close()
             self._offline(reason)
-            if self._stop.wait(wait_s * random.uniform(0.8, 1.2)):
+            if self._stop.wait(LISTENS_S if resumes else wait_s * random.uniform(0.8, 1.2)):
                 return
-            wait_s = min(BACKOFF_S[1], wait_s * 2)
+            if not resumes:
+                wait_s = min(BACKOFF_S[1], wait_s * 2)
             self.counters.restarts += 1
 
     def _same_as_before(self, source: Source) -> None:
@@ -166,6 +191,8 @@ class StreamRunner:
         assert pipeline is not None
         assert clock is not None
         offset: int | None = None
+        if source.waits_for:
+            self._waiting(source.waits_for)
         for block in source.blocks(self._stop):
             cause = "samples lost"
             if offset is None:
@@ -175,9 +202,11 @@ class StreamRunner:
                 missed = 0
                 if self._fed_ns:
                     rate = pipeline.fs * source.speed
-                    missed = max(0, round((block.arrived_ns - self._fed_ns) / 1e9 * rate) - block.values.shape[1])
+                    if not math.isinf(rate):
+                        missed = max(0, round((block.arrived_ns - self._fed_ns) / 1e9 * rate) - block.values.shape[1])
                     clock.restart()
                 offset = pipeline.ring.end + missed - block.first
+                block = replace(block, lost_exact=False, lost_cause="")
                 self._online(reason)  # an open port is no signal yet
             if offset:
                 block = replace(block, first=block.first + offset)
@@ -186,11 +215,24 @@ class StreamRunner:
             self._fed_ns = block.arrived_ns or started_ns
             clock.arrived(block.end, self._fed_ns)
             moment = Moment(self._fed_ns, started_ns)
+            if self._record is not None:
+                self._record(self.config.name, pipeline.info, block)
             self._send(pipeline.feed(block, moment, lost=cause), moment)
             self.counters.samples += int(block.values.shape[1])
+            if math.isinf(source.speed):
+                self._let_models_catch_up()
         if not self._stop.is_set():
-            moment = Moment(time.monotonic_ns(), time.monotonic_ns())
-            self._send(pipeline.flush(), moment)
+            self._flush()
+
+    def _flush(self) -> None:
+        """No more samples will come: what can still be decided is."""
+        assert self.pipeline is not None
+        moment = Moment(time.monotonic_ns(), time.monotonic_ns())
+        self._send(self.pipeline.flush(), moment)
+
+    def _let_models_catch_up(self) -> None:
+        while self._worker.waiting > MOST_WINDOWS_WAITING and not self._stop.wait(0.005):
+            pass
 
     def _send(self, items: Iterable[events.Event | Window | Tick | Gap], moment: Moment) -> None:
         assert self.lane is not None
@@ -206,11 +248,24 @@ class StreamRunner:
         self.state = "online"
         self._say_available(self.config.name, "online", "started" if reason == "started" else "back")
 
+    def _waiting(self, for_what: str) -> None:
+        """Said once, at the start: after that, why it went away is worth more."""
+        if self.state == "starting":
+            self.state = "waiting"
+            self._say_available(self.config.name, "offline", f"waiting for {for_what}")
+
     def _offline(self, reason: str) -> None:
+        """Why it went away stays in what is said; that it cannot be opened since is added to it, once."""
         if self.state != "offline":
             log.warning("stream %s: %s; trying again", self.config.name, reason)
+            self._why, self._since = reason, ""
+        elif reason in (self._why, self._since):
+            return
+        else:
+            self._since = reason
         self.state = "offline"
-        self._say_available(self.config.name, "offline", reason)
+        said = f"{self._why}; since then: {self._since}" if self._since else self._why
+        self._say_available(self.config.name, "offline", said)
 
     def _finished(self) -> None:
         self.state = "ended"
@@ -219,12 +274,34 @@ class StreamRunner:
         log.info("stream %s: came to its end", self.config.name)
         self.ended.set()
 
+    def _failed(self, reason: str) -> None:
+        """Not to be mended by waiting: the other streams go on, this one has ended, and says what to do."""
+        log.error("stream %s: %s; it has ended", self.config.name, reason)
+        if self.pipeline is not None:
+            self._flush()
+        self.state = "failed"
+        self._close()
+        in_a_line = "; ".join(line.strip() for line in reason.splitlines())
+        self._say_available(self.config.name, "offline", f"failed: {in_a_line}")
+        self.ended.set()
+
     def _close(self) -> None:
-        source, self._source = self._source, None
+        with self._counting:
+            source, self._source = self._source, None
+            if source is not None:
+                self._counted = _sum(self._counted, source.counters())
         if source is not None:
             source.close()
 
+    def _source_health(self) -> events.SourceHealth:
+        with self._counting:
+            counted = self._counted if self._source is None else _sum(self._counted, self._source.counters())
+        return events.SourceHealth(
+            **{name: counted[name] for name in events.SourceHealth.model_fields.keys() & counted}
+        )
+
     def health(self) -> events.StreamHealth:
+        measured = self.clock.measured_fs if self.clock else None
         return events.StreamHealth(
             state=self.state,
             samples=self.counters.samples,
@@ -234,5 +311,11 @@ class StreamRunner:
             abstentions=self.lane.abstentions if self.lane else 0,
             restarts=self.counters.restarts,
             fs_nominal=self.fs,
-            fs_measured=self.clock.measured_fs if self.clock else None,
+            fs_measured=measured,
+            fs_deviation_percent=None if measured is None or self.fs is None else (measured / self.fs - 1) * 100,
+            source=self._source_health(),
         )
+
+
+def _sum(one: Counts, other: Counts) -> Counts:
+    return {name: one.get(name, 0) + other.get(name, 0) for name in one.keys() | other.keys()}

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from edge_agent.clock import StreamClock, utc_of_monotonic
-from edge_agent.events import Latency
+from edge_agent.events import TOPICS, Event, Latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,14 +33,15 @@ class Stamp:
         self._session = session
         self._fs = fs
         self._delay_ms = delay_s * 1000
-        self._numbers = itertools.count()
+        # Of each kind apart: whoever listens to the alarms alone can tell that one is missing.
+        self._numbers = {kind: itertools.count() for kind in TOPICS}
         self.clock = clock
 
-    def __call__(self, sample: int, known: int, moment: Moment) -> dict[str, object]:
+    def __call__(self, kind: type[Event], sample: int, known: int, moment: Moment) -> dict[str, object]:
         live = moment.arrived_ns > 0
         now = time.monotonic_ns() if live else 0
         return {
-            "seq": next(self._numbers),
+            "seq": next(self._numbers[kind]),
             "session": self._session,
             "device": self._device,
             "stream": self._stream,

@@ -6,14 +6,14 @@ models' own thread; its events depend on that order alone, so they are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from edge_agent import events
 from edge_agent.alarms.machine import AlarmMachine
 from edge_agent.alarms.ventricular import VentricularRun
 from edge_agent.config import AlarmLimits
 from edge_agent.journey import Gap, Verdict, Window
-from edge_agent.pipeline import Tick, alarm_event
+from edge_agent.pipeline import UPDATE_S, Tick, alarm_event
 from edge_agent.stamp import Moment, Stamp
 
 BEAT_TASK = "ecg-beat"
@@ -28,12 +28,14 @@ class VerdictLane:
         tasks: dict[str, str],
         limits: AlarmLimits,
         stamp: Stamp,
+        silences: Mapping[str, int] | None = None,
     ) -> None:
         self._fs = fs
         self._ask = ask
         self._tasks = tasks
         self.limits = limits  # may be replaced while running
         self._stamp = stamp
+        self._silences = silences if silences is not None else {}
         # One rule for each channel and model (two models' verdicts on one beat are not two beats), one alarm for the
         # stream: two leads show one tachycardia.
         self._runs: dict[tuple[str, str], VentricularRun] = {}
@@ -66,7 +68,7 @@ class VerdictLane:
         task = self._tasks[window.model]
         live = moment.arrived_ns > 0  # a replay's messages are the same every time: no stopwatch in them
         yield events.Verdict(
-            **self._stamp(window.sample, window.known, moment),  # type: ignore[arg-type]  # the stamp's fields are Event's
+            **self._stamp(events.Verdict, window.sample, window.known, moment),  # type: ignore[arg-type]  # the stamp's fields
             channel=window.channel,
             task=task,
             label=verdict.label,
@@ -86,6 +88,9 @@ class VerdictLane:
     def _alarm(self, now: int, moment: Moment) -> Iterator[events.Event]:
         findings = (run.finding(now, channel, self.limits) for (channel, _), run in self._runs.items())
         finding = next((found for found in findings if found is not None), None)
-        transition = self._machine.step(finding, now, round(self.limits.clear_s * self._fs))
+        kind: events.AlarmKind = "ventricular_tachycardia"
+        clear_after, update_after = round(self.limits.clear_s * self._fs), round(UPDATE_S * self._fs)
+        transition = self._machine.step(finding, now, clear_after, update_after)
         if transition is not None:
-            yield alarm_event(self._stamp, moment, "ventricular_tachycardia", "high", transition, now, self._fs)
+            silenced = now < self._silences.get(kind, 0)
+            yield alarm_event(self._stamp, moment, kind, "high", transition, now, self._fs, silenced)

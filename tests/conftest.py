@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 def shared_folder() -> Path:
     """The recordings that tests may use: never part of this repository."""
     return Path(os.environ.get("EDGE_AGENT_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(autouse=True)
+def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test leaves an outbox in the home of whoever runs it."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
 @pytest.fixture(scope="session")
@@ -29,6 +37,22 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def mitdb(shared: Path) -> Path:
     return shared / "data" / "mitdb"
+
+
+@pytest.fixture
+def tiny_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 512 KiB that can be filled. Without the right to mount one the test is skipped by name; not in CI."""
+    folder = tmp_path / "tiny-disk"
+    folder.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if made.returncode:
+        if os.environ.get("CI"):
+            pytest.fail(f"no disk to fill: {made.stderr}")
+        pytest.skip(f"no disk to fill: {made.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -48,14 +48,23 @@ def free_port() -> int:
 
 
 class Broker:
-    """A mosquitto of our own on a free loopback port, without anything kept over a restart."""
+    """A mosquitto of our own on a free loopback port. With ``keep`` its sessions outlive a restart."""
 
-    def __init__(self, mosquitto: str, folder: Path, *, passwords: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        mosquitto: str,
+        folder: Path,
+        *,
+        passwords: dict[str, str] | None = None,
+        keep: bool = False,
+        lines: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
         self._command = [mosquitto, "-c", str(folder / "mosquitto.conf")]
         self._log = folder / "mosquitto.log"
         lines = [
             f"listener {self.port} 127.0.0.1",
+            *lines,  # of the listener, so they come next
             "max_queued_messages 0",
             "max_inflight_messages 0",
             "set_tcp_nodelay true",
@@ -63,6 +72,8 @@ class Broker:
         ]
         if os.geteuid() == 0:
             lines.append("user root")  # the account mosquitto would change to cannot read our folder
+        if keep:
+            lines += ["persistence true", f"persistence_location {folder}/"]
         if passwords is None:
             lines.append("allow_anonymous true")
         else:
@@ -72,18 +83,19 @@ class Broker:
             subprocess.run([f"{mosquitto}_passwd".replace("/sbin/", "/bin/"), "-U", str(secret)], check=True)
             lines += ["allow_anonymous false", f"password_file {secret}"]
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Broker:
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=subprocess.STDOUT)
         wait_for(self._listens, f"mosquitto on port {self.port}; it said: {self._log.read_text()[-500:]}")
         return self
 
-    def stop(self) -> None:
-        process, self._process = self._process, None
+    def stop(self, *, politely: bool = False) -> None:
+        """``politely``: it writes its sessions to the disk first."""
+        process, self.process = self.process, None
         if process is not None:
-            process.kill()
+            process.terminate() if politely else process.kill()
             process.wait()
 
     def _listens(self) -> bool:
@@ -92,8 +104,8 @@ class Broker:
 
 
 @contextlib.contextmanager
-def running_broker(mosquitto: str, folder: Path, *, passwords: dict[str, str] | None = None) -> Iterator[Broker]:
-    broker = Broker(mosquitto, folder, passwords=passwords)
+def running_broker(mosquitto: str, folder: Path, **settings: Any) -> Iterator[Broker]:
+    broker = Broker(mosquitto, folder, **settings)
     try:
         yield broker.start()
     finally:
@@ -128,14 +140,17 @@ def release(client: paho.Client) -> None:
 
 
 class Listener:
-    """Subscribes to everything, and keeps it in order."""
+    """Subscribes to everything, and keeps it in order. With a ``name`` the broker keeps what it misses."""
 
-    def __init__(self, port: int, *, username: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self, port: int, *, username: str | None = None, password: str | None = None, name: str | None = None
+    ) -> None:
         self._heard: list[Heard] = []
         self._ready: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, client_id=name or "", clean_session=name is None)
         if username is not None:
             self._client.username_pw_set(username, password)
+        self._client.reconnect_delay_set(1, 1)
         self._client.on_message = self._on_message
         self._client.on_connect = lambda client, *_: client.subscribe("#", qos=1)
         self._client.on_subscribe = lambda *_: self._ready.put(True)
@@ -172,8 +187,10 @@ class Listener:
 
 
 @contextlib.contextmanager
-def listening(port: int, *, username: str | None = None, password: str | None = None) -> Iterator[Listener]:
-    listener = Listener(port, username=username, password=password)
+def listening(
+    port: int, *, username: str | None = None, password: str | None = None, name: str | None = None
+) -> Iterator[Listener]:
+    listener = Listener(port, username=username, password=password, name=name)
     try:
         yield listener
     finally:
@@ -305,6 +322,8 @@ id = "dev"
 host = "127.0.0.1"
 port = {port}
 {mqtt}
+[outbox]
+folder = "."
 [inference]
 {inference}
 {streams}

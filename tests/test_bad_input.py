@@ -11,7 +11,7 @@ from edge_agent import __version__
 from edge_agent.cli import build_parser, main
 from edge_agent.example import example_config
 
-COMMANDS = ("run", "check", "example", "demo", "replay")
+COMMANDS = ("run", "check", "example", "demo", "replay", "simulate", "ports", "sniff", "watch")
 GOOD = '[[stream]]\nname = "bed"\n[stream.source]\ntype = "simulated"\n'
 FILE = '[[stream]]\nname = "bed"\n[stream.source]\ntype = "file"\n'
 

@@ -10,6 +10,7 @@ import pytest
 
 from edge_agent import clock
 from edge_agent.clock import LiveClock, RecordedClock, utc_of_monotonic
+from edge_agent.events import Beat, Gap
 from edge_agent.stamp import REPLAYED, Moment, Stamp
 
 FS = 250.0
@@ -179,15 +180,16 @@ def test_a_recording_with_a_date_and_one_without() -> None:
 
 def test_the_stamp_measures_what_it_can_and_says_null_for_the_rest(clocks: Clocks) -> None:
     stamp = Stamp(device="d", stream="s", session="x", fs=FS, clock=RecordedClock(FS, None))
-    replayed = stamp(1000, 1100, REPLAYED)
+    replayed = stamp(Beat, 1000, 1100, REPLAYED)
     assert replayed["time"] is None
     assert replayed["arrived"] is None
     latency = replayed["latency"]
     assert (latency.algorithm_ms, latency.queue_ms, latency.compute_ms) == (400.0, None, None)  # type: ignore[attr-defined]
     arrived = clocks.ns
     clocks.ns += 5_000_000
-    live = stamp(1000, 1100, Moment(arrived, arrived + 2_000_000))
+    live = stamp(Beat, 1000, 1100, Moment(arrived, arrived + 2_000_000))
     latency = live["latency"]
     assert (latency.queue_ms, latency.compute_ms) == (2.0, 3.0)  # type: ignore[attr-defined]
     assert abs(seconds(live["arrived"], clocks.utc() - timedelta(milliseconds=5))) < 1e-5  # type: ignore[arg-type]
     assert (replayed["seq"], live["seq"]) == (0, 1)
+    assert stamp(Gap, 1000, 1100, REPLAYED)["seq"] == 0  # of each kind apart

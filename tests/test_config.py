@@ -109,7 +109,8 @@ def problems(path: Path) -> list[str]:
         ),
         (
             SIMULATED.replace("simulated", "seril"),
-            "stream[0] (bed1).source.type: found 'seril', allowed: simulated, file, serial, board; did you mean 'serial'?",
+            "stream[0] (bed1).source.type: found 'seril', allowed: simulated, file, serial, board, stdin, tcp, "
+            "mqtt, lsl; did you mean 'serial'?",
         ),
         (SIMULATED.replace('type = "simulated"', ""), "stream[0] (bed1).source.type: found None, allowed: simulated,"),
         (SIMULATED + "[stream.signals]\nII = 'eeg'", "stream[0] (bed1).signals.II: found 'eeg'; should be"),

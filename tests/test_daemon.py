@@ -272,7 +272,7 @@ def test_an_unplugged_board_stops_its_own_stream_only(broker: Broker, listener: 
             assert not SECRETIVE.search(agent.log)
 
 
-def test_a_file_that_fails_halfway_is_tried_again(broker: Broker, listener: Listener, tmp_path: Path) -> None:
+def test_a_damaged_file_ends_its_stream_and_says_what_to_do(broker: Broker, listener: Listener, tmp_path: Path) -> None:
     """Its signal file is shorter than its header says: found out in the second minute."""
     fs, told_s, held_s = 100, 180, 70
     patient = SimulatedPatient(fs, ("II",), Script((Episode("sinus", held_s),)), 2)
@@ -283,10 +283,14 @@ def test_a_file_that_fails_halfway_is_tried_again(broker: Broker, listener: List
     file = '[[stream]]\nname = "cut"\n[stream.source]\ntype = "file"\npath = "cut"\nspeed = 60\n'
     with running_agent(tmp_path, base_config(broker.port, file + simulated("other"))) as agent:
         gone = listener.wait("cut", "availability", state="offline")
-        assert "cannot be read at sample 6000" in gone["reason"]
-        listener.wait("cut", "availability", state="online", reason="back")
-        gap = listener.wait("cut", "gap")
-        assert gap["first"] == 6000
+        assert gone["reason"].startswith("failed: ")
+        assert "cannot be read at sample 7000" in gone["reason"]
+        assert "fetch the record again" in gone["reason"]
+        health = wait_for(
+            lambda: [one for one in listener.of("bridge", "health") if one["streams"]["cut"]["state"] == "failed"],
+            "health",
+        )[-1]["streams"]["cut"]
+        assert (health["samples"], health["restarts"]) == (held_s * fs, 0)  # all that was there, and no second try
         wait_for(lambda: len(listener.of("other", "beat")) > 3, "the other stream to go on")
         assert [one["state"] for one in listener.of("other", "availability")] == ["online"]
         agent.signal(signal.SIGTERM)
@@ -337,7 +341,9 @@ def test_systemd_hears_of_life_only_while_samples_advance(broker: Broker, listen
         agent = stack.enter_context(running_agent(tmp_path, text, environment=environment))
         wait_for(lambda: "READY=1" in systemd.said(), "READY=1")
         with writing(board, sinus_lines(120), FS):
-            wait_for(lambda: systemd.said().count("WATCHDOG=1") >= 4, "the watchdog to be fed")
+            listener.wait("wired", "availability", state="online")  # before that nobody expects samples
+            before = systemd.said().count("WATCHDOG=1")
+            wait_for(lambda: systemd.said().count("WATCHDOG=1") >= before + 4, "the watchdog to be fed")
         # The port is open and nothing comes: as when the stream's thread hangs.
         wait_for(lambda: not _fed_within(systemd, 0.8), "the watchdog to go hungry")
         assert not _fed_within(systemd, 1.2)
@@ -521,6 +527,8 @@ class Flaky:
     """A source that delivers a second, then is gone for a while whatever is tried."""
 
     speed = 1.0
+    resumes = False
+    waits_for = ""
 
     def __init__(self) -> None:
         self.info = StreamInfo(100.0, (Signal("II", "ecg", "mV"),))
@@ -529,6 +537,9 @@ class Flaky:
     def blocks(self, _stop: threading.Event) -> Iterator[Block]:
         yield Block(0, 100.0, np.zeros((1, 100), np.float32), arrived_ns=time.monotonic_ns())
         raise SourceLost("gone")
+
+    def counters(self) -> dict[str, int]:
+        return {}
 
     def close(self) -> None:
         self.closed += 1

@@ -101,7 +101,7 @@ def test_the_view_counts_what_it_shows() -> None:
     at = datetime(2024, 1, 1, 0, 0, 1, tzinfo=UTC)
     arrived = "2024-01-01T00:00:00.990000Z"
     verdict = {
-        "label": "V", "reason": None, "scores": {"V": 0.91}, "channel": "II", "invoke_us": 55.0,
+        "task": "ecg-beat", "model": "m", "label": "V", "reason": None, "scores": {"V": 0.91}, "channel": "II", "invoke_us": 55.0,
         "sample": 250, "arrived": arrived,
     }  # fmt: skip
     view.message("edge-agent/demo/bed1/verdict", json.dumps(verdict).encode(), at)

@@ -109,13 +109,13 @@ def test_a_reader_that_is_told_nonsense_would_see_it() -> None:
 
 def an_event(of: type[events.Event], **fields: Any) -> events.Event:
     stamp = Stamp(device="d", stream="s", session="x", fs=FS, clock=RecordedClock(FS, None))
-    return of(**stamp(100, 120, REPLAYED), **fields)  # type: ignore[arg-type]
+    return of(**stamp(of, 100, 120, REPLAYED), **fields)  # type: ignore[arg-type]
 
 
 def test_times_are_rfc_3339_in_utc_with_microseconds() -> None:
     assert events.iso_utc(NOW) == "2026-01-02T03:04:05.678901Z"
     stamp = Stamp(device="d", stream="s", session="x", fs=FS, clock=RecordedClock(FS, NOW))
-    data = checked(events.Vitals(**stamp(250, 250, REPLAYED), **dict.fromkeys(VITALS)))  # type: ignore[arg-type]
+    data = checked(events.Vitals(**stamp(events.Vitals, 250, 250, REPLAYED), **dict.fromkeys(VITALS)))  # type: ignore[arg-type]
     assert data["time"] == "2026-01-02T03:04:06.678901Z"
 
 
@@ -147,6 +147,12 @@ def test_what_the_daemon_says_of_itself() -> None:
         state="online", samples=1, lost_samples=0, beats=0, verdicts=0, abstentions=0, restarts=0, fs_nominal=None,
         fs_measured=None,
     )  # fmt: skip
+    box = events.OutboxHealth(messages=1, bytes=2, evicted={"beats": 3, "events": 0, "alarms": 0}, disk="ok")
+    broker = events.BrokerHealth(
+        connected=True, state="connected", connects=1, published=2, dropped=0, lost=0, waiting=1, outbox=box
+    )
+    span = events.Percentiles(count=3, p50_ms=1, p90_ms=2, p95_ms=2, p99_ms=2, p99_9_ms=2, max_ms=2.00001)
+    checked(events.Response(status="error", error="no", transaction="7"))
     data = checked(
         events.Health(
             device="d",
@@ -154,13 +160,19 @@ def test_what_the_daemon_says_of_itself() -> None:
             time=NOW,
             uptime_s=1.23456,
             resident_mb=None,
-            broker={"connected": True, "dropped": 0},
+            broker=broker,
             inference={},
+            latency={"queue": events.StageLatency(last_minute=None, since_start=span)},
             streams={"x": stream},
         )
     )
     assert data["uptime_s"] == 1.2346
     assert data["streams"]["x"]["fs_measured"] is None
+
+
+def test_a_mark_and_a_summary() -> None:
+    checked(an_event(events.Mark, text="patient turned"))
+    checked(an_event(events.Summary, first=10, beats={"II": 70}, labels={"ecg-beat-aami": {"N": 69, "none": 1}}))
 
 
 def test_unknown_fields_and_kinds_cannot_be_said() -> None:
@@ -190,15 +202,17 @@ def demo(judge: Judge) -> list[events.Event]:
 
 def test_everything_that_the_demo_s_patient_gives_rise_to(demo: list[events.Event]) -> None:
     seen = {type(event) for event in demo}
-    assert seen == set(events.TOPICS) - {events.Waveform}
+    assert seen == set(events.TOPICS) - {events.Waveform, events.Mark, events.Summary}
     for event in demo:
         checked(event)
     raised = {event.kind for event in demo if isinstance(event, events.Alarm)}
     assert len(raised) >= 5
 
 
-def test_messages_are_numbered_without_a_hole_and_known_in_order(demo: list[events.Event]) -> None:
-    assert [event.seq for event in demo] == list(range(len(demo)))
+def test_messages_of_a_kind_are_numbered_without_a_hole_and_all_are_known_in_order(demo: list[events.Event]) -> None:
+    for kind in events.TOPICS:
+        numbers = [event.seq for event in demo if isinstance(event, kind)]
+        assert numbers == list(range(len(numbers)))
     for before, after in itertools.pairwise(demo):
         assert after.known >= before.known or isinstance(after, events.Verdict)
     for event in demo:
@@ -236,7 +250,8 @@ def test_raises_and_clears_pair_up_by_id(demo: list[events.Event]) -> None:
                 assert event.id not in open_now
                 open_now.add(event.id)
             else:
-                open_now.remove(event.id)
+                assert event.id in open_now
+                open_now -= {event.id} if event.state == "cleared" else set()
     assert len(open_now) <= 2
 
 

@@ -35,7 +35,7 @@ class Engine(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Tensor:
+class Tensor:
     index: int
     shape: tuple[int, ...]
     dtype: Any
@@ -56,7 +56,7 @@ def find_runtime() -> tuple[str, Any]:
     )
 
 
-def _tensor(detail: dict[str, Any], where: str) -> _Tensor:
+def tensor_of(detail: dict[str, Any], where: str) -> Tensor:
     shape = tuple(int(size) for size in detail["shape"])
     if any(size < 1 for size in shape) or any(int(size) < 1 for size in detail.get("shape_signature", shape)):
         raise ArtifactError(
@@ -70,7 +70,7 @@ def _tensor(detail: dict[str, Any], where: str) -> _Tensor:
     scale, zero_point = detail["quantization"]
     if dtype != np.float32 and not scale > 0:
         raise ArtifactError(f"{where}: tensor {detail['name']!r} is {np.dtype(dtype)} but has no scale")
-    return _Tensor(int(detail["index"]), shape, dtype, float(scale), int(zero_point))
+    return Tensor(int(detail["index"]), shape, dtype, float(scale), int(zero_point))
 
 
 class CpuEngine:
@@ -90,14 +90,14 @@ class CpuEngine:
             raise ArtifactError(f"{where}: has {len(details)} inputs, the manifest describes {len(input_sizes)}")
         # TFLite may list inputs in another order than the manifest: exporters name them serving_default_<i>:0.
         details = sorted(details, key=lambda detail: str(detail["name"]))
-        self._inputs = [_tensor(detail, where) for detail in details]
+        self._inputs = [tensor_of(detail, where) for detail in details]
         for tensor, size in zip(self._inputs, input_sizes, strict=True):
             if int(np.prod(tensor.shape)) != size:
                 raise ArtifactError(f"{where}: an input takes {tensor.shape}, the manifest gives {size} numbers")
         outputs = self._interpreter.get_output_details()
         if len(outputs) != 1:
             raise ArtifactError(f"{where}: has {len(outputs)} outputs; one is wanted")
-        self._output = _tensor(outputs[0], where)
+        self._output = tensor_of(outputs[0], where)
         if int(np.prod(self._output.shape)) != output_size:
             raise ArtifactError(f"{where}: its output is {self._output.shape}, the manifest names {output_size} labels")
         self.backend = f"cpu/{runtime}"
@@ -136,7 +136,7 @@ def _without_banner() -> Iterator[None]:
                     os.write(2, line)
 
 
-def quantise(values: Samples, tensor: _Tensor) -> np.ndarray[Any, Any]:
+def quantise(values: Samples, tensor: Tensor) -> np.ndarray[Any, Any]:
     """To the tensor's own type and shape; values outside its range saturate, as they do on the device."""
     if tensor.dtype == np.float32:
         return values.astype(np.float32, copy=False).reshape(tensor.shape)

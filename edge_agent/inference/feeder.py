@@ -5,11 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from edge_agent.inference.manifest import FeatureInput, Manifest, RrInput, SignalInput
+import numpy as np
+
+from edge_agent.inference.manifest import FeatureInput, Manifest, ModelInput, RrInput, SignalInput
 from edge_agent.journey import Samples, Window
 from edge_agent.signal.ring import Overwritten, Ring
 from edge_agent.signal.rr import RrHistory
-from edge_agent.signal.windows import Cutter
+from edge_agent.signal.usual_beat import (
+    BEFORE,
+    RATE_HZ,
+    SAMPLES,
+    SHAPE_FEATURES,
+    Running,
+    UsualBeat,
+    interval_is_long,
+)
+from edge_agent.signal.windows import Cutter, normalise
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +35,27 @@ class Pending:
     numbers: tuple[Samples | None, ...]
     """The inputs that were ready at the anchor, in the manifest's order; None for those to be cut."""
     abstain: str | None = None
+    long: bool = False
+    """Whether its interval lets this beat become one of the patient's usual ones."""
+
+
+Grid = tuple[float, int, int]
+"""Rate, samples, samples before the anchor."""
+USUAL_GRID: Grid = (RATE_HZ, SAMPLES, BEFORE)
+
+
+def _grid(part: SignalInput) -> Grid:
+    return part.rate_hz, part.samples, part.before
+
+
+def _rr_features(part: FeatureInput, rr: RrHistory) -> Samples:
+    """Those known at the beat; 0 in place of those that its shape will tell."""
+    names = [name for name in part.features if name not in SHAPE_FEATURES]
+    if len(names) == len(part.features):
+        return rr.features(names)
+    numbers = np.zeros(len(part.features), np.float32)
+    numbers[[name not in SHAPE_FEATURES for name in part.features]] = rr.features(names)
+    return numbers
 
 
 class Feeder:
@@ -34,29 +66,28 @@ class Feeder:
         self.channel = channel
         self._index = channel_index
         self._fs = fs
-        self._cutters: list[tuple[str, Cutter] | None] = []
         self._beats = 0
-        # Two inputs that cut the same stretch to the same grid share one cutter's table through its cache.
+        # Inputs on the same grid share what is cut there.
+        self._cutters: dict[Grid, Cutter] = {}
+        self._usual: UsualBeat | None = None
+        self._running: dict[Grid, Running] = {}
         for part in manifest.inputs:
-            self._cutters.append(
-                (
-                    part.name,
-                    Cutter(
-                        fs=fs,
-                        rate_hz=part.rate_hz,
-                        samples=part.samples,
-                        before=part.before,
-                        normalisation=part.normalisation,
-                    ),
-                )
-                if isinstance(part, SignalInput)
-                else None
-            )
+            if isinstance(part, SignalInput):
+                self._cutter(_grid(part))
+                if part.needs_usual:
+                    self._running[_grid(part)] = Running(part.samples)
+        if any(part.needs_usual for part in manifest.inputs if not isinstance(part, RrInput)):
+            self._usual = UsualBeat()
+            self._cutter(USUAL_GRID)
+
+    def _cutter(self, grid: Grid) -> None:
+        rate_hz, samples, before = grid
+        self._cutters[grid] = Cutter(fs=self._fs, rate_hz=rate_hz, samples=samples, before=before, normalisation="none")
 
     @property
     def reach(self) -> tuple[int, int]:
         """How far around its anchor a window reaches: samples before, samples after (end)."""
-        cutters = [entry[1] for entry in self._cutters if entry is not None]
+        cutters = self._cutters.values()
         return min((cutter.first for cutter in cutters), default=0), max((cutter.end for cutter in cutters), default=0)
 
     @property
@@ -77,7 +108,7 @@ class Feeder:
         abstain = None
         for part in self.manifest.inputs:
             if isinstance(part, FeatureInput):
-                numbers.append(rr.features(part.features))
+                numbers.append(_rr_features(part, rr))
             elif isinstance(part, RrInput):
                 sequence = rr.sequence(part.intervals, part.normalisation)
                 if sequence is None:
@@ -85,7 +116,8 @@ class Feeder:
                 numbers.append(sequence)
             else:
                 numbers.append(None)
-        yield Pending(self, sample, max(known, sample + self.reach[1] - 1), tuple(numbers), abstain)
+        long = self._usual is not None and interval_is_long(rr)
+        yield Pending(self, sample, max(known, sample + self.reach[1] - 1), tuple(numbers), abstain, long)
 
     def at_instant(self, end: int) -> Pending:
         """The sliding window that is anchored at ``end``: the index after the last sample that came before it."""
@@ -98,24 +130,21 @@ class Feeder:
         if quality:
             abstain = "quality: " + ", ".join(quality)
         inputs: list[Samples] = []
-        anchor = pending.sample + (self.stride is not None)
         if abstain is None:
-            for number, entry in zip(pending.numbers, self._cutters, strict=True):
-                if entry is None:
-                    assert number is not None  # at_beat abstains otherwise
-                    inputs.append(number)
-                    continue
-                cutter = entry[1]
-                try:
-                    x = ring.view(self._index, anchor + cutter.first, anchor + cutter.end)
-                except Overwritten:
-                    abstain = "signal incomplete"
-                    break
-                window = cutter.cut(x)
-                if window is None:
-                    abstain = "signal incomplete"
-                    break
-                inputs.append(window)
+            windows = self._windows(pending.sample + (self.stride is not None), ring)
+            if windows is None:
+                abstain = "signal incomplete"
+            else:
+                shape, learning = None, "no"
+                if self._usual is not None:
+                    shape, learning = self._usual.feed(windows[USUAL_GRID], pending.long)
+                inputs = [
+                    self._input(part, number, windows, shape)
+                    for part, number in zip(self.manifest.inputs, pending.numbers, strict=True)
+                ]
+                if learning != "no":
+                    for grid, running in self._running.items():
+                        running.take(windows[grid], afresh=learning == "afresh")
         return Window(
             model=self.manifest.name,
             channel=self.channel,
@@ -124,3 +153,33 @@ class Feeder:
             inputs=() if abstain else tuple(inputs),
             abstain=abstain,
         )
+
+    def _windows(self, anchor: int, ring: Ring) -> dict[Grid, Samples] | None:
+        """What this model needs of the signal, as it is; None if some of it is missing."""
+        windows = {}
+        for grid, cutter in self._cutters.items():
+            try:
+                window = cutter.cut(ring.view(self._index, anchor + cutter.first, anchor + cutter.end))
+            except Overwritten:
+                return None
+            if window is None:
+                return None
+            windows[grid] = window
+        return windows
+
+    def _input(
+        self, part: ModelInput, number: Samples | None, windows: dict[Grid, Samples], shape: Samples | None
+    ) -> Samples:
+        if isinstance(part, SignalInput):
+            window = windows[_grid(part)]
+            usual = self._running[_grid(part)].mean if part.needs_usual else None
+            if part.source == "usual":
+                window = np.zeros_like(window) if usual is None else usual
+            return normalise(window, part.normalisation, usual)
+        assert number is not None  # at_beat abstains otherwise
+        if shape is not None and isinstance(part, FeatureInput) and part.needs_usual:
+            number = number.copy()
+            for i, name in enumerate(part.features):
+                if name in SHAPE_FEATURES:
+                    number[i] = shape[SHAPE_FEATURES.index(name)]
+        return number

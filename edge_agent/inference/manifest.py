@@ -10,25 +10,61 @@ SCHEMA = "edge-agent/model/1"
 VERSION = r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$"
 
 SignalKind = Literal["ecg", "abp", "pleth"]
-FeatureName = Literal[
+RrFeature = Literal[
     "rr_last_log",
     "rr_median8_log",
     "rr_mean32_log",
+    "rr_prev_median8_log",
+    "rr_cv16",
+    "rr_step8",
+    "rr_p10_60s_log",
     "rr_p50_60s_log",
     "rr_p75_60s_log",
     "rr_p90_60s_log",
+    "rr_p10_300s_log",
+    "rr_p50_300s_log",
     "rr_p75_300s_log",
     "rr_p90_300s_log",
-    "rr_prev_median8_log",
+    "rr_prev_p75_60s_log",
     "rr_prev_p90_60s_log",
-    "rr_cv16",
-    "rr_step8",
+    "rr_prev_p75_300s_log",
+    "rr_prev_p90_300s_log",
+    "rr_p10_p50_10s_log",
+    "rr_p90_p50_10s_log",
+    "rr_p10_p50_60s_log",
+    "rr_p90_p50_60s_log",
+    "rr_p10_p50_300s_log",
+    "rr_p90_p50_300s_log",
+    "rr_cv_10s",
+    "rr_mad_10s",
+    "rr_step_10s",
+    "rr_cv_30s",
+    "rr_mad_30s",
+    "rr_step_30s",
     "rr_cv_60s",
     "rr_mad_60s",
     "rr_step_60s",
-    "rr_p10_60s_log",
 ]
-FEATURE_NAMES: tuple[str, ...] = get_args(FeatureName)
+ShapeFeature = Literal[
+    "qrs_correlation",
+    "qrs_difference",
+    "qrs_size_log",
+    "qrs_slope_log",
+    "qrs_usual_correlation",
+    "t_correlation",
+    "t_difference",
+    "p_correlation",
+    "p_best_correlation",
+    "p_difference",
+    "p_gain",
+    "p_size_log",
+    "p_usual_size",
+    "p_usual_correlation",
+]
+FeatureName = RrFeature | ShapeFeature
+RR_FEATURES: tuple[str, ...] = get_args(RrFeature)
+SHAPE_FEATURES: tuple[str, ...] = get_args(ShapeFeature)
+FEATURE_NAMES = RR_FEATURES + SHAPE_FEATURES
 
 
 class Strict(BaseModel):
@@ -46,8 +82,13 @@ class SignalInput(Strict):
     rate_hz: float = Field(gt=0, le=2000)
     samples: int = Field(gt=0, le=100_000)
     before: int = Field(ge=0, description="Samples of the window that lie before the anchor, at rate_hz.")
-    normalisation: Literal["none", "zscore", "minmax", "centre"] = Field(
-        description="none: physical units; centre: minus the median; zscore: (x-mean)/std; minmax: 0 to 1."
+    source: Literal["signal", "usual"] = Field(
+        default="signal",
+        description="signal: the channel itself; usual: the mean of the patient's last usual beats there, 0 while there is none.",
+    )
+    normalisation: Literal["none", "zscore", "minmax", "centre", "usual"] = Field(
+        description="none: physical units; centre: minus the median; zscore: (x-mean)/std; minmax: 0 to 1; usual: (x-mean)/std"
+        " of the usual beat there (its own while there is none), so that this beat's size against it is kept."
     )
 
     @model_validator(mode="after")
@@ -56,13 +97,22 @@ class SignalInput(Strict):
             raise ValueError(f"before ({self.before}) is larger than the window ({self.samples} samples)")
         return self
 
+    @property
+    def needs_usual(self) -> bool:
+        return "usual" in (self.source, self.normalisation)
+
 
 class FeatureInput(Strict):
-    """Causal context of the beat, as numbers; 0 where the history is too short."""
+    """Causal context of the beat, as numbers (edge_agent.signal.rr, edge_agent.signal.usual_beat); 0 where the history is
+    too short."""
 
     kind: Literal["features"]
     name: str
     features: list[FeatureName] = Field(min_length=1)
+
+    @property
+    def needs_usual(self) -> bool:
+        return any(name in SHAPE_FEATURES for name in self.features)
 
 
 class RrInput(Strict):
@@ -176,6 +226,10 @@ class Manifest(Strict):
             raise ValueError("a sliding window takes signal inputs only")
         if self.anchor.kind == "rr" and "signal" in kinds:
             raise ValueError("an rr window takes rr and feature inputs only")
+        if self.anchor.kind != "beat" and any(
+            part.needs_usual for part in self.inputs if not isinstance(part, RrInput)
+        ):
+            raise ValueError("the usual beat is known in windows at beats only")
         signals = {part.signal for part in self.inputs if isinstance(part, SignalInput)}
         if len(signals) > 1:
             raise ValueError(f"inputs from several signals ({', '.join(sorted(signals))}) in one window")

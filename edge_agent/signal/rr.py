@@ -1,28 +1,31 @@
 """RR intervals as a model wants them: causal context of a beat in numbers, and sequences of intervals.
 
 No absolute interval is among the numbers: ratios to the patient's own past carry over to other patients, seconds do not
-(and rates that lie, or children, would break them).
+(and rates that lie, or children, would break them). Names say what they are: ``rr_p90_60s_log`` is the logarithm of this
+interval over the 90th percentile of those in the 60 s before it, ``rr_p90_p50_60s_log`` of that percentile over their
+median, ``rr_cv_60s``, ``rr_mad_60s`` and ``rr_step_60s`` their spread, all as parts of their mean or median.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from math import log, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_agent.journey import Samples
-
-Intervals = NDArray[np.float64]
 
 LONGEST_RR_S = 3.0
 """Longer than this is a pause or a missed beat, not an interval to learn from."""
 HISTORY = 1024
 """Five minutes at 200 /min: the longest baseline that a feature asks for."""
 FEWEST = 3
-"""Intervals that a baseline is made of at the least."""
+"""Intervals that a baseline is made of at the least; a spread takes one more."""
+SPANS_S = (10, 30, 60, 300)
 
 
 class RrHistory:
@@ -31,17 +34,26 @@ class RrHistory:
     def __init__(self, fs: float) -> None:
         self.fs = fs
         self.intervals_s: deque[float] = deque(maxlen=HISTORY)
+        self._spans = {seconds: _Span(round(seconds * fs)) for seconds in SPANS_S}
+        self._newest: int | None = None
+        """In samples; the spans hold what was before it."""
         self._last: int | None = None
         self._closed = False
 
     def beat(self, sample: int) -> float | None:
         """Take a beat; the interval that it closes in seconds, None for the first one after a gap."""
-        rr_s = None if self._last is None else (sample - self._last) / self.fs
+        steps = None if self._last is None else sample - self._last
         self._last = sample
-        self._closed = rr_s is not None and 0 < rr_s <= LONGEST_RR_S
-        if rr_s is not None and self._closed:
-            self.intervals_s.append(rr_s)
-        return rr_s
+        self._closed = steps is not None and 0 < steps <= LONGEST_RR_S * self.fs
+        if steps is None:
+            return None
+        if self._closed:
+            if self._newest is not None:
+                for span in self._spans.values():
+                    span.add(self._newest)
+            self._newest = steps
+            self.intervals_s.append(steps / self.fs)
+        return steps / self.fs
 
     def gap(self) -> None:
         """Nothing bridges a gap; the intervals before it stay as the patient's own past."""
@@ -55,7 +67,7 @@ class RrHistory:
         """
         if not self._closed:
             return np.zeros(len(names), np.float32)
-        past = _past(np.fromiter(self.intervals_s, np.float64))
+        past = _Past(self)
         return np.array([_FEATURES[name](past) for name in names], np.float32)
 
     def sequence(self, n: int, normalisation: str) -> Samples | None:
@@ -68,106 +80,152 @@ class RrHistory:
         return intervals.astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
+class _Span:
+    """The newest intervals that together last no longer than a given time; whole samples, so that nothing drifts.
+
+    Lists and bisection: for some hundred numbers they cost a tenth of what arrays do.
+    """
+
+    def __init__(self, longest: int) -> None:
+        self._longest = longest
+        self._total = 0
+        self.in_order: list[int] = []
+        """By length."""
+        self.in_time: deque[int] = deque()
+
+    def add(self, interval: int) -> None:
+        self.in_time.append(interval)
+        insort(self.in_order, interval)
+        self._total += interval
+        while self._total > self._longest or len(self.in_time) >= HISTORY:
+            gone = self.in_time.popleft()
+            del self.in_order[bisect_left(self.in_order, gone)]
+            self._total -= gone
+
+    def __len__(self) -> int:
+        return len(self.in_order)
+
+    def percentile(self, percent: float) -> float:
+        return _percentile(self.in_order, percent)
+
+    def cv(self) -> float:
+        return _cv(self.in_order)
+
+    def mad(self) -> float:
+        if len(self) < FEWEST:
+            return 0.0
+        middle = self.percentile(50)
+        return _percentile(sorted([abs(one - middle) for one in self.in_order]), 50) / middle
+
+    def step(self) -> float:
+        return _step(list(self.in_time))
+
+
 class _Past:
-    """What the features are made of, worked out once per beat."""
+    """What the features are made of."""
 
-    rr: Intervals
-    """All intervals, oldest first; the last is the one that the newest beat closed."""
-    minute: Intervals
-    """The intervals before it that fit into 60 s, oldest first."""
-    sorted_60s: Intervals
-    sorted_300s: Intervals
+    __slots__ = ("newest", "previous", "recent", "spans")
 
-
-def _past(rr: Intervals) -> _Past:
-    before = rr[:-1]
-    age_s = np.cumsum(before[::-1])[::-1]
-    minute = before[age_s <= 60.0]
-    return _Past(rr, minute, np.sort(minute), np.sort(before[age_s <= 300.0]))
+    def __init__(self, history: RrHistory) -> None:
+        assert history._newest is not None  # a beat that closed an interval made one
+        self.spans = history._spans
+        self.newest = float(history._newest)
+        intervals = history.intervals_s
+        many = min(len(intervals), 33)
+        self.recent = [intervals[i] * history.fs for i in range(-many, 0)]
+        """In samples, oldest first, the newest included."""
+        self.previous = self.recent[-2] if many > 1 else None
 
 
-def _percentile(ordered: Intervals, percent: float) -> float:
+def _percentile(ordered: Sequence[float], percent: float) -> float:
     """As numpy.percentile does it (linear), a tenth of its time on values already in order."""
-    place = (ordered.size - 1) * percent / 100.0
+    place = (len(ordered) - 1) * percent / 100.0
     low = int(place)
-    high = min(low + 1, ordered.size - 1)
-    return float(ordered[low] + (ordered[high] - ordered[low]) * (place - low))
+    if low + 1 >= len(ordered):
+        return float(ordered[-1])
+    return ordered[low] + (ordered[low + 1] - ordered[low]) * (place - low)
 
 
-def _log_ratio(value: float, reference: float) -> float:
-    return float(np.log(value / reference))
+def _cv(intervals: Sequence[float]) -> float:
+    n = len(intervals)
+    if n <= FEWEST:
+        return 0.0
+    mean = sum(intervals) / n
+    return sqrt(sum([(one - mean) ** 2 for one in intervals]) / n) / mean
+
+
+def _step(intervals: Sequence[float]) -> float:
+    """Median step from one interval to the next, as a part of their mean: large in fibrillation."""
+    n = len(intervals)
+    if n <= FEWEST:
+        return 0.0
+    steps = sorted([abs(b - a) for a, b in pairwise(intervals)])
+    return _percentile(steps, 50) * n / sum(intervals)
 
 
 def _last(past: _Past) -> float:
-    return _log_ratio(past.rr[-1], past.rr[-2]) if past.rr.size >= 2 else 0.0
+    return log(past.newest / past.previous) if past.previous else 0.0
 
 
 def _median8(past: _Past) -> float:
-    return _log_ratio(past.rr[-1], float(np.median(past.rr[-9:-1]))) if past.rr.size >= 3 else 0.0
+    return log(past.newest / _percentile(sorted(past.recent[-9:-1]), 50)) if len(past.recent) >= 3 else 0.0
 
 
 def _previous_median8(past: _Past) -> float:
-    return _log_ratio(past.rr[-2], float(np.median(past.rr[-10:-2]))) if past.rr.size >= 4 else 0.0
+    return log(past.recent[-2] / _percentile(sorted(past.recent[-10:-2]), 50)) if len(past.recent) >= 4 else 0.0
 
 
 def _mean32(past: _Past) -> float:
-    return _log_ratio(past.rr[-1], float(np.mean(past.rr[-33:-1]))) if past.rr.size >= 3 else 0.0
+    before = past.recent[-33:-1]
+    return log(past.newest * len(before) / sum(before)) if len(before) >= 2 else 0.0
 
 
-def _against_60s(percent: float) -> Callable[[_Past], float]:
-    """This interval against the minute's. The long ones expose a patient whose premature beats are the median."""
-
-    def feature(past: _Past) -> float:
-        ordered = past.sorted_60s
-        return _log_ratio(past.rr[-1], _percentile(ordered, percent)) if ordered.size >= FEWEST else 0.0
-
-    return feature
+def _against(percent: float, seconds: int, past: _Past) -> float:
+    """This interval against the past's. The long ones expose a patient whose premature beats are the median."""
+    span = past.spans[seconds]
+    return log(past.newest / span.percentile(percent)) if len(span) >= FEWEST else 0.0
 
 
-def _against_300s(percent: float) -> Callable[[_Past], float]:
-    def feature(past: _Past) -> float:
-        ordered = past.sorted_300s
-        return _log_ratio(past.rr[-1], _percentile(ordered, percent)) if ordered.size >= FEWEST else 0.0
-
-    return feature
+def _previous_against(percent: float, seconds: int, past: _Past) -> float:
+    span = past.spans[seconds]
+    return log(past.previous / span.percentile(percent)) if past.previous and len(span) >= FEWEST else 0.0
 
 
-def _previous_p90_60s(past: _Past) -> float:
-    return _log_ratio(past.rr[-2], _percentile(past.sorted_60s, 90)) if past.sorted_60s.size >= FEWEST else 0.0
+def _percentiles(percent: float, seconds: int, past: _Past) -> float:
+    """A percentile against the median: how long or short the other intervals are."""
+    span = past.spans[seconds]
+    return log(span.percentile(percent) / span.percentile(50)) if len(span) >= FEWEST else 0.0
 
 
-def _cv(intervals: Intervals) -> float:
-    return float(np.std(intervals) / np.mean(intervals)) if intervals.size >= 4 else 0.0
-
-
-def _step(intervals: Intervals) -> float:
-    """Median step from one interval to the next, as a part of their mean: large in fibrillation."""
-    return float(np.median(np.abs(np.diff(intervals))) / np.mean(intervals)) if intervals.size >= 4 else 0.0
-
-
-def _mad_60s(past: _Past) -> float:
-    if past.sorted_60s.size < FEWEST:
-        return 0.0
-    median = _percentile(past.sorted_60s, 50)
-    return float(np.median(np.abs(past.sorted_60s - median)) / median)
+def _spread(of: Callable[[_Span], float], seconds: int, past: _Past) -> float:
+    return of(past.spans[seconds])
 
 
 _FEATURES: dict[str, Callable[[_Past], float]] = {
     "rr_last_log": _last,
     "rr_median8_log": _median8,
     "rr_mean32_log": _mean32,
-    "rr_p10_60s_log": _against_60s(10),
-    "rr_p50_60s_log": _against_60s(50),
-    "rr_p75_60s_log": _against_60s(75),
-    "rr_p90_60s_log": _against_60s(90),
-    "rr_p75_300s_log": _against_300s(75),
-    "rr_p90_300s_log": _against_300s(90),
     "rr_prev_median8_log": _previous_median8,
-    "rr_prev_p90_60s_log": _previous_p90_60s,
-    "rr_cv16": lambda past: _cv(past.rr[-16:]),
-    "rr_step8": lambda past: _step(past.rr[-9:]),
-    "rr_cv_60s": lambda past: _cv(past.minute),
-    "rr_mad_60s": _mad_60s,
-    "rr_step_60s": lambda past: _step(past.minute),
+    "rr_cv16": lambda past: _cv(past.recent[-16:]),
+    "rr_step8": lambda past: _step(past.recent[-9:]),
+    **{
+        f"rr_p{percent}_{seconds}s_log": partial(_against, percent, seconds)
+        for seconds in (60, 300)
+        for percent in (10, 50, 75, 90)
+    },
+    **{
+        f"rr_prev_p{percent}_{seconds}s_log": partial(_previous_against, percent, seconds)
+        for seconds in (60, 300)
+        for percent in (75, 90)
+    },
+    **{
+        f"rr_p{percent}_p50_{seconds}s_log": partial(_percentiles, percent, seconds)
+        for seconds in (10, 60, 300)
+        for percent in (10, 90)
+    },
+    **{
+        f"rr_{name}_{seconds}s": partial(_spread, of, seconds)
+        for seconds in (10, 30, 60)
+        for name, of in (("cv", _Span.cv), ("mad", _Span.mad), ("step", _Span.step))
+    },
 }

@@ -43,13 +43,21 @@ class Cutter:
         return normalise(window, self.normalisation)
 
 
-def normalise(window: Samples, how: str) -> Samples:
-    """As the manifest's ``normalisation`` says; a window without any variation becomes zeros."""
+def normalise(window: Samples, how: str, usual: Samples | None = None) -> Samples:
+    """As the manifest's ``normalisation`` says; a window without any variation becomes zeros.
+
+    ``usual``: the patient's usual beat on the same grid, where there is one.
+    """
     if how == "none":
         return window
     if how == "centre":
         return window - np.float32(np.median(window))
-    if how == "zscore":
+    if how == "usual":
+        spread = np.float32((window if usual is None else usual).std())
+        if not spread > 0:
+            spread = np.float32(window.std())
+        centre = np.float32(window.mean())
+    elif how == "zscore":
         spread = np.float32(window.std())
         centre = np.float32(window.mean())
     else:  # minmax

@@ -67,14 +67,25 @@ class StreamInfo:
         return "abp" if self.signals[self.index[name]].kind == "abp" else "pleth"
 
 
+Counts = dict[str, int]
+"""What a source counted, by the names of `events.SourceHealth`; a name that is not there has no meaning for it."""
+
+
 class Source(Protocol):
     """Opened by its constructor function; closed by whoever opened it."""
 
     info: StreamInfo
     speed: float
-    """Seconds of signal per second: 1 for a board."""
+    """Seconds of signal per second: 1 for a board, infinite for a recording that is not paced."""
+    resumes: bool
+    """After `SourceLost`, ``blocks`` may be called again without opening anew: it listens on, it stays subscribed."""
+    waits_for: str
+    """Whom it waits for before the first sample, in words; empty for what delivers at once."""
 
     def blocks(self, stop: Event) -> Iterator[Block]:
         """Until the end, a fault (`SourceError`), or ``stop``."""
+
+    def counters(self) -> Counts:
+        """Since it was opened; may be asked from another thread."""
 
     def close(self) -> None: ...

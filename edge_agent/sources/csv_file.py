@@ -1,21 +1,58 @@
-"""CSV files: a column per signal, with or without a header, with a time column (seconds) or a rate from outside."""
+"""CSV files: a column per signal, with or without a header, with a column of times or a rate from outside."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import math
 from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
+from edge_agent.sources import csv_time
 from edge_agent.sources.base import StreamInfo
-from edge_agent.sources.recording import make_signals
+from edge_agent.sources.csv_layout import (
+    Layout,
+    interval,
+    is_header,
+    is_index,
+    is_missing,
+    is_row_of_units,
+    is_time,
+    layout_of,
+    name_and_unit,
+    number,
+    plain,
+    time_factor,
+)
+from edge_agent.sources.recording import Run, make_signals, run_at
 
-TIME_NAMES = frozenset({"time", "t", "time_s", "seconds", "time_second", "timestamp", "elapsed", "time (s)"})
-MISSING = frozenset({"", "-", "nan", "na", "null", "none"})
+Table = NDArray[np.float64]
+Rows = Iterator[tuple[int, list[str]]]
+"""Each with its line's number, as an editor counts them."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Above the numbers."""
+
+    names: list[str]
+    units: list[str]
+    times: int | None
+    """The column of times."""
+    factor: float
+    """Seconds per number there; 0 if that is not said."""
+    as_text: bool
+    """They are dates or times of day."""
+    drop: frozenset[int]
+    fs: float | None
+    """From the interval that the row of units names."""
 
 
 class CsvRecording:
@@ -23,143 +60,151 @@ class CsvRecording:
 
     def __init__(self, path: Path, fs: float | None) -> None:
         if path.exists() and not path.is_dir() and not path.is_file():
-            raise SourceError(f"{path}: is no plain file")
+            raise SourceError(f"{path}: is no plain file", remedy='to read from a pipe, use type = "stdin"')
         try:
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                sample = file.read(4096)
-                if not sample.strip():
-                    raise SourceError(f"{path}: the file is empty")
-                file.seek(0)
-                rows = csv.reader(file, delimiter=_delimiter(sample), skipinitialspace=True)
-                names, first_row = _header(rows, path)
-                data = _numbers(rows, first_row, len(names), path)
+            columns, data = _read(path)
         except OSError as error:
             if isinstance(error, SourceError):
                 raise
-            raise SourceError(f"{path}: {error.strerror or error}") from None
+            raise SourceError(f"{path}: {error.strerror or error}", remedy="look at the source's path") from None
         except UnicodeDecodeError:
-            raise SourceError(f"{path}: is not text in UTF-8") from None
+            raise SourceError(f"{path}: is not text in UTF-8", remedy="save it as text, in UTF-8") from None
         except csv.Error as error:
-            raise SourceError(f"{path}: is not a CSV file ({error})") from None
-        time_column = next((i for i, name in enumerate(names) if name.strip().lower() in TIME_NAMES), None)
-        if time_column is not None:
-            fs = _told_or_measured(fs, data[:, time_column], path)
-            data = np.delete(data, time_column, axis=1)
-            names = [name for i, name in enumerate(names) if i != time_column]
-        if fs is None:
+            raise SourceError(f"{path}: is not a CSV file ({error})", remedy="one line per sample, please") from None
+        began = None
+        told = fs if fs is not None else columns.fs
+        self.runs: tuple[Run, ...] = ((0, data.shape[0]),)
+        if columns.times is not None:
+            times = data[:, columns.times]
+            times = csv_time.over_midnight(times) if columns.as_text else csv_time.in_seconds(times, columns.factor)
+            told, self.runs = csv_time.rate_and_runs(times, told, str(path))
+            began = csv_time.began(times)
+        if told is None:
             raise SourceError(
                 f"{path}: has no time column, so its rate is unknown",
                 remedy="give it: --fs 250 (replay), or fs = 250 in the source's table",
             )
-        if not names:
-            raise SourceError(f"{path}: has no signal column")
-        signals, factors = make_signals(*_names_and_units(names))
-        self._data = np.ascontiguousarray(data.T * np.array(factors)[:, None], np.float32)
-        self.info = StreamInfo(fs=fs, signals=signals, samples=self._data.shape[1])
+        kept = [i for i in range(len(columns.names)) if i != columns.times and i not in columns.drop]
+        if not kept:
+            raise SourceError(f"{path}: has no signal column", remedy="a column per signal, besides the times")
+        signals, factors = make_signals([columns.names[i] for i in kept], [columns.units[i] for i in kept])
+        self._data = np.ascontiguousarray(data[:, kept].T * np.array(factors)[:, None], np.float32)
+        self.info = StreamInfo(fs=told, signals=signals, began=began, samples=self.runs[-1][1])
 
     def read(self, first: int, n: int) -> Samples:
-        return self._data[:, first : first + n]
+        run = run_at(self.runs, first)
+        if run is None:
+            return self._data[:, :0]
+        missing = 0  # samples that the gaps before this run leave out
+        for before, after in itertools.pairwise(self.runs):
+            if after[0] <= run[0]:
+                missing += after[0] - before[1]
+        return self._data[:, first - missing : min(run[1], first + n) - missing]
 
     def close(self) -> None:
         pass
 
 
-def _delimiter(sample: str) -> str:
-    first, *rest = [line for line in sample.splitlines() if line.strip()]
-    if any(char in first for char in ",;\t"):
-        return max(",;\t", key=first.count)
-    # A blank separates only where nothing else does, and in the numbers too: "II (mV)" is one name.
-    return " " if " " in (rest[0] if rest else first).strip() else ","
+def _read(path: Path) -> tuple[Columns, Table]:
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        sample = file.read(4096)
+        if not sample.strip():
+            raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
+        file.seek(0)
+        layout = layout_of(sample)
+        reader = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
+        rows = ((reader.line_num, row) for row in reader if row)
+        columns, body, above = _columns(rows, layout, path)
+        data = None
+        if not columns.as_text and not layout.decimal_comma and layout.delimiter != " ":
+            data = _plain_numbers(path, layout, above)
+        if data is None or data.shape[1] != len(columns.names):
+            data = _numbers(body, columns, layout, path)
+    return columns, np.where(np.isfinite(data), data, np.nan)
 
 
-def _is_number(text: str) -> bool:
-    if text.strip().lower() in MISSING:
-        return True
+def _columns(rows: Rows, layout: Layout, path: Path) -> tuple[Columns, Rows, int]:
+    """The columns, the rows of numbers, and the number of lines above those."""
+    first = next(rows, None)
+    if first is None:
+        raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
+    above = 0
+    if is_header(first[1], layout):
+        names, units = map(list, zip(*(name_and_unit(plain(cell)) for cell in first[1]), strict=True))
+        above = first[0]
+        first = next(rows, None)
+        if first is not None and len(first[1]) == len(names) and is_row_of_units(first[1], layout):
+            units = [plain(cell) or unit for cell, unit in zip(first[1], units, strict=True)]
+            above = first[0]
+            first = next(rows, None)
+        if first is None:
+            raise SourceError(f"{path}: has a header and no samples", remedy="was it fetched whole?")
+    else:
+        # Without names a lone column is taken for an ECG: that is what such files mostly hold.
+        dated = [is_time(cell) and not _is_plain(cell) for cell in first[1]]
+        others = len(first[1]) - dated[:1].count(True)
+        named = iter(["ECG"] if others == 1 else [f"ECG{i}" for i in range(1, others + 1)])
+        names = ["time" if i == 0 and dated[0] else next(named) for i in range(len(first[1]))]
+        units = [""] * len(names)
+    times, factor, fs = None, 0.0, None
+    drop = set()
+    for i, (name, unit) in enumerate(zip(names, units, strict=True)):
+        found = time_factor(name, unit if unit.lower() != "hh:mm:ss.mmm" else "")
+        if is_index(name) or interval(unit):
+            drop.add(i)
+            step = interval(unit)
+            fs = fs if step is None else _whole(1 / step)
+        elif found is not None and times is None:
+            times, factor = i, found
+    as_text = (
+        times is not None and times < len(first[1]) and is_time(first[1][times]) and not _is_plain(first[1][times])
+    )
+    columns = Columns(names, units, times, factor, as_text, frozenset(drop), fs)
+    return columns, itertools.chain([first], rows), above
+
+
+def _is_plain(cell: str) -> bool:
     try:
-        float(text)
+        float(cell)
     except ValueError:
         return False
     return True
 
 
-def _header(rows: object, path: Path) -> tuple[list[str], list[str] | None]:
-    """Column names, and the first row when it already held numbers."""
-    first = next(rows, None)  # type: ignore[call-overload]  # csv's reader has no public type
-    if not first:
-        raise SourceError(f"{path}: the file is empty")
-    if all(_is_number(cell) for cell in first):
-        # Without names a lone column is taken for an ECG: that is what such files mostly hold.
-        names = ["ECG"] if len(first) == 1 else [f"ECG{i}" for i in range(1, len(first) + 1)]
-        return names, first
-    return [cell.strip().strip("'") for cell in first], None
+def _whole(fs: float) -> float:
+    """An interval is written with few digits."""
+    return float(round(fs)) if round(fs) and abs(fs / round(fs) - 1) < 1e-3 else fs
 
 
-def _numbers(rows: object, first_row: list[str] | None, columns: int, path: Path) -> np.ndarray:
-    values = array("d")  # a list of floats would take four times as much
-    count = 0
-    pending = [first_row] if first_row is not None else []
-    for source in (pending, rows):
-        for row in source:  # type: ignore[attr-defined]
-            if not row:
-                continue
-            count += 1
-            if len(row) != columns:
-                line = rows.line_num  # type: ignore[attr-defined]
-                raise SourceError(f"{path}: line {line} has {len(row)} columns, the first has {columns}")
-            for cell in row:
-                try:
-                    values.append(float(cell))
-                except ValueError:
-                    if cell.strip().lower() not in MISSING:
-                        line = rows.line_num  # type: ignore[attr-defined]
-                        raise SourceError(f"{path}: line {line}: {cell.strip()!r} is not a number") from None
-                    values.append(math.nan)
-    if not count:
-        raise SourceError(f"{path}: has a header and no samples")
-    return np.array(values, np.float64).reshape(count, columns)
-
-
-def _told_or_measured(told: float | None, time_s: np.ndarray, path: Path) -> float:
-    """A rate from outside stands in for times that are no use; against good ones it is a mistake."""
-    if told is None:
-        return _rate(time_s, path)
+def _plain_numbers(path: Path, layout: Layout, above: int) -> Table | None:
+    """Many times as fast as line by line, but it knows numbers only: None when there is anything else."""
     try:
-        measured = _rate(time_s, path)
-    except SourceError:
-        return told
-    if abs(measured / told - 1) > 0.01:
-        raise SourceError(
-            f"{path}: its time column says {measured:g} Hz, it was told {told:g}", remedy="leave out the rate"
-        )
-    return measured
+        with path.open(encoding="utf-8-sig") as file:
+            table: Table = np.loadtxt(
+                file, np.float64, comments=None, delimiter=layout.delimiter, skiprows=above, ndmin=2, quotechar='"'
+            )
+    except ValueError:  # also UnicodeDecodeError
+        return None
+    return table
 
 
-def _rate(time_s: np.ndarray, path: Path) -> float:
-    steps = np.diff(time_s)
-    if steps.size == 0 or not np.isfinite(steps).all() or (steps <= 0).any():
-        raise SourceError(f"{path}: its time column does not rise steadily", remedy="give the rate instead: --fs 250")
-    # From end to end: rounding of single times cancels out.
-    fs = steps.size / float(time_s[-1] - time_s[0])
-    if float(np.max(np.abs(steps * fs - 1))) > 0.6:
-        raise SourceError(
-            f"{path}: its time column has gaps (largest step {float(steps.max()):.4g} s at about {fs:.4g} Hz)",
-            remedy="cut the file at the gaps, or give the rate to ignore the times: --fs 250",
-        )
-    # A whole number if it counts the same samples from end to end: the rest is the rounding of the times.
-    whole = round(fs)
-    return whole if whole and abs(float(time_s[-1] - time_s[0]) * whole - steps.size) < 1 else fs
-
-
-def _names_and_units(names: list[str]) -> tuple[list[str], list[str]]:
-    """``ABP (mmHg)`` and ``II [mV]`` carry their unit."""
-    plain, units = [], []
-    for name in names:
-        for left, right in (("(", ")"), ("[", "]")):
-            if name.endswith(right) and left in name:
-                name, _, unit = name[:-1].rpartition(left)
-                break
-        else:
-            unit = ""
-        plain.append(name.strip())
-        units.append(unit.strip())
-    return plain, units
+def _numbers(rows: Rows, columns: Columns, layout: Layout, path: Path) -> Table:
+    values = array("d")  # a list of floats would take four times as much
+    width = len(columns.names)
+    times = columns.times if columns.as_text else None
+    for line, row in rows:
+        if len(row) != width:
+            raise SourceError(
+                f"{path}: line {line} has {len(row)} columns, the first has {width}", remedy="mend or cut that line"
+            )
+        for i, cell in enumerate(row):
+            try:
+                values.append(csv_time.seconds_of(cell) if i == times else number(cell, layout.decimal_comma))
+            except ValueError:
+                if i not in columns.drop and not is_missing(cell):
+                    what = "time" if i == times else "number"
+                    raise SourceError(
+                        f"{path}: line {line}: {cell.strip()!r} is not a {what}", remedy="mend or cut that line"
+                    ) from None
+                values.append(math.nan)
+    return np.array(values, np.float64).reshape(-1, width)

@@ -1,7 +1,8 @@
 """Lines of text from a board: a number per column, bytes in and samples out, whatever the cuts between reads.
 
 Boards start in the middle of a line, print greetings, and drop characters: a line that is not the right number of numbers
-is counted and skipped, never guessed at.
+is counted and skipped, never guessed at. One that looks like a damaged sample rather than like prose is told apart
+(``damaged``), so that whoever counts samples can keep time.
 """
 
 from __future__ import annotations
@@ -27,12 +28,17 @@ class Format:
     scale: tuple[float, ...] = (1.0,)
     """Physical units per number: one for all, or one each."""
     lead_off: frozenset[str] = frozenset({"!"})
+    comment: tuple[str, ...] = ()
+    """A line that begins so is a remark: neither a sample nor a fault."""
 
 
 @dataclass(slots=True)
 class Counters:
     lines: int = 0
     bad_lines: int = 0
+    remarks: int = 0
+    damaged: int = 0
+    """Bad lines between samples that were samples once, by their looks."""
     skipped_bytes: int = 0
 
 
@@ -42,6 +48,14 @@ class Decoder:
     counters: Counters = field(default_factory=Counters)
     _rest: bytes = b""
     _skipping: bool = True  # the first line may have been joined in its middle
+    damaged: list[int] = field(default_factory=list)
+    """Of the last call: how many damaged lines came before each of its samples, since the sample before."""
+    _damaged: int = 0
+    _began: bool = False
+    _comment: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        self._comment = tuple(word.encode() for word in self.format.comment)
 
     def decode(self, data: bytes) -> tuple[Samples, list[frozenset[str]]]:
         """Samples (channels, n) and, for each, the channels whose lead is off."""
@@ -49,16 +63,25 @@ class Decoder:
         *lines, self._rest = (self._rest + data).split(b"\n")
         values: list[list[float]] = []
         off: list[frozenset[str]] = []
+        self.damaged = []
         for line in lines:
             if self._skipping or len(line) > LONGEST_LINE:  # too long is too long, in one read or in many
                 self._skipping = False
                 self.counters.skipped_bytes += len(line) + 1
                 continue
+            if self._comment and line.lstrip().startswith(self._comment):
+                self.counters.remarks += 1
+                continue
             parsed = self._line(line)
             if parsed is None:
                 self.counters.bad_lines += 1
                 self.counters.skipped_bytes += len(line) + 1
+                self._damaged += self._began and _was_a_sample(line)
                 continue
+            self._began = True
+            self.damaged.append(self._damaged)
+            self.counters.damaged += self._damaged
+            self._damaged = 0
             self.counters.lines += 1
             values.append(parsed[0])
             off.append(parsed[1])
@@ -102,3 +125,11 @@ class Decoder:
             except ValueError:
                 return None
         return values, frozenset(off)
+
+
+def _was_a_sample(line: bytes) -> bool:
+    """Numbers with at most one strange character among them: a flipped or a dropped byte, not a sentence."""
+    return any(byte in b"0123456789" for byte in line) and len(line.translate(None, _OF_NUMBERS)) <= 1
+
+
+_OF_NUMBERS = b"0123456789+-.eE,; \t\r!"

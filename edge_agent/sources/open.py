@@ -7,11 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-from edge_agent.config import BoardSource, FileSource, SimulatedSource, StreamConfig
+from edge_agent.config import (
+    BoardSource,
+    FileSource,
+    LslSource,
+    MqttSource,
+    SerialSource,
+    SimulatedSource,
+    StdinSource,
+    StreamConfig,
+    TcpSource,
+)
 from edge_agent.errors import SourceError
 from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind
 from edge_agent.sources.paced import PacedSource, RecordingReader
 from edge_agent.sources.recording import Recording
+from edge_agent.sources.resampled import ResampledSource
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script, script_from_dict
 
@@ -22,35 +33,72 @@ SIMULATED_UNITS = {"II": "mV", "V": "mV", "ABP": "mmHg", "PLETH": "NU"}
 
 def open_source(stream: StreamConfig) -> Source:
     """Open a stream's source, or say why it cannot be (`SourceError`)."""
-    source = stream.source
-    if isinstance(source, SimulatedSource):
-        opened: Source = _simulated(source)
-    elif isinstance(source, FileSource):
-        recording = open_recording(source.path, fs=source.fs)
-        reader = RecordingReader(recording, loop=source.loop)
-        opened = PacedSource(recording.info, reader.read, source.speed, recording.close)
-    else:
-        from edge_agent.sources.serial_port import open_board, open_lines  # pyserial is imported for those who use it
-
-        opened = open_board(source) if isinstance(source, BoardSource) else open_lines(source)
-    opened.info = with_kinds(opened.info, dict(stream.signals), stream.name)
+    opened = _open(stream)
+    if stream.resample is not None and stream.resample != opened.info.fs:
+        opened = ResampledSource(opened, stream.resample)
+    try:
+        opened.info = with_kinds(opened.info, dict(stream.signals), stream.name)
+    except BaseException:
+        opened.close()
+        raise
     return opened
+
+
+def _open(stream: StreamConfig) -> Source:
+    """Each kind's libraries are imported for those who use it."""
+    source = stream.source
+    match source:
+        case SimulatedSource():
+            return _simulated(source)
+        case FileSource():
+            return _file(source)
+        case BoardSource() | SerialSource():
+            from edge_agent.sources.serial_port import open_board, open_lines
+
+            return open_board(source) if isinstance(source, BoardSource) else open_lines(source)
+        case StdinSource():
+            from edge_agent.sources.stdin import open_stdin
+
+            return open_stdin(source)
+        case TcpSource():
+            from edge_agent.sources.tcp import open_tcp
+
+            return open_tcp(source)
+        case MqttSource():
+            from edge_agent.sources.mqtt_raw import open_mqtt
+
+            return open_mqtt(source)
+        case LslSource():
+            from edge_agent.sources.lsl import open_lsl
+
+            return open_lsl(source)
+
+
+def _file(source: FileSource) -> PacedSource:
+    recording = open_recording(source.path, fs=source.fs)
+    try:
+        reader = RecordingReader(recording, offset_s=source.offset, loop=source.loop, loop_gap_s=source.loop_gap_s)
+    except SourceError as error:
+        recording.close()
+        raise SourceError(f"{source.path}: {error.what}", remedy=error.remedy) from None
+    return PacedSource(reader.info, reader.read, source.factor, recording.close)
 
 
 TEXT_ENDINGS = (".csv", ".txt", ".tsv")
 EDF_ENDINGS = (".edf", ".bdf")
+HDF5_ENDINGS = (".hdf5", ".h5")
 WFDB_ENDINGS = (".hea", ".dat", ".atr")
 """A WFDB record is named without any; whoever gives one of its files means the record."""
 
 
 def record_name(path: Path) -> str:
     """Without the endings that recordings have; a record may have dots of its own."""
-    known = path.suffix.lower() in (*TEXT_ENDINGS, *EDF_ENDINGS, *WFDB_ENDINGS)
+    known = path.suffix.lower() in (*TEXT_ENDINGS, *EDF_ENDINGS, *HDF5_ENDINGS, *WFDB_ENDINGS)
     return path.stem if known else path.name
 
 
 def open_recording(path: Path, *, fs: float | None = None) -> Recording:
-    """By what the path is: ``name.csv``, ``name.edf``, else a WFDB record with or without its ``.hea``."""
+    """By what the path is: ``name.csv``, ``name.edf``, ``name.hdf5``, else a WFDB record with or without its ``.hea``."""
     suffix = path.suffix.lower()
     if suffix in TEXT_ENDINGS:
         from edge_agent.sources.csv_file import CsvRecording
@@ -60,6 +108,10 @@ def open_recording(path: Path, *, fs: float | None = None) -> Recording:
         from edge_agent.sources.edf_file import EdfRecording
 
         return EdfRecording(path)
+    if suffix in HDF5_ENDINGS:
+        from edge_agent.sources.hdf5_file import IcmRecording
+
+        return IcmRecording(path)
     from edge_agent.sources.wfdb_file import WfdbRecording
 
     return WfdbRecording(path.with_suffix("") if suffix in WFDB_ENDINGS else path)
@@ -73,13 +125,31 @@ def try_source(stream: StreamConfig) -> None:
         board_codec(stream.source)
     elif isinstance(stream.source, FileSource | SimulatedSource):
         open_source(stream).close()
+        if isinstance(stream.source, FileSource):
+            _as_long_as_it_says(stream.source)
+    elif isinstance(stream.source, LslSource):
+        from edge_agent.sources.lsl import library
+
+        library()
+
+
+def _as_long_as_it_says(source: FileSource) -> None:
+    """A file that was cut off reads well until its end."""
+    recording = open_recording(source.path, fs=source.fs)
+    try:
+        last = recording.runs[-1][1] - 1
+        if not recording.read(last, 1).shape[1]:
+            raise SourceError(f"{source.path}: ends before sample {last}", remedy="fetch it again, whole")
+    finally:
+        recording.close()
 
 
 def with_kinds(info: StreamInfo, kinds: dict[str, str], where: str) -> StreamInfo:
     """The kinds that the configuration gives win over those that names and units suggest."""
     if not RATES[0] <= info.fs <= RATES[1]:
         raise SourceError(
-            f"{where}: has {info.fs:g} samples per second", remedy=f"resample it: {RATES[0]} to {RATES[1]} are taken"
+            f"{where}: has {info.fs:g} samples per second",
+            remedy=f"{RATES[0]} to {RATES[1]} are taken: resample = 250 in the stream's table",
         )
     there = [signal.name for signal in info.signals]
     for name in kinds:

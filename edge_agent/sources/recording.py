@@ -1,14 +1,15 @@
-"""Recordings: a WFDB record, a CSV or an EDF file as one thing that can be read stretch by stretch."""
+"""Recordings: a WFDB record, a CSV, an EDF or an ICM+ file as one thing that can be read stretch by stretch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from typing import Protocol
-
-import numpy as np
 
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
+from edge_agent.signal.resample import polyphase
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind
 
 # To millivolts and mmHg, by the unit's name in lower case; other units are kept as they are.
@@ -24,13 +25,19 @@ SCALE = {
 }
 
 
+Run = tuple[int, int]
+"""A stretch without a gap: its first sample and the one after its last, on the stream's clock."""
+
+
 class Recording(Protocol):
     """Opened once; read in any order."""
 
     info: StreamInfo
+    runs: tuple[Run, ...]
+    """Where there are samples, in order; what lies between two of them is a gap."""
 
     def read(self, first: int, n: int) -> Samples:
-        """Samples first..first+n-1 of all channels (fewer at the end), NaN where there is none."""
+        """Samples first..first+n-1 of all channels, fewer at the end of a run, none in a gap. NaN where there is no value."""
 
     def close(self) -> None: ...
 
@@ -49,23 +56,43 @@ def make_signals(names: Sequence[str], units: Sequence[str]) -> tuple[tuple[Sign
     return tuple(signals), factors
 
 
-def stretch(x: Samples, factor: int, following: float) -> Samples:
-    """A slower channel on the stream's clock: linear between its samples, ``following`` being the one after the last."""
-    if factor == 1:
-        return x
-    padded = np.append(x, np.float32(following))
-    return np.interp(np.arange(x.size * factor) / factor, np.arange(padded.size), padded).astype(np.float32)
+def run_at(runs: Sequence[Run], sample: int) -> Run | None:
+    """The run that a sample lies in."""
+    number = bisect_right(runs, (sample, sys.maxsize)) - 1
+    return runs[number] if number >= 0 and sample < runs[number][1] else None
 
 
-def whole_ratio(fs: float, slower: float, where: str) -> int:
-    """How many samples of the stream's clock one of a slower channel lasts."""
-    ratio = fs / slower
-    if abs(ratio - round(ratio)) > 1e-6:
-        raise SourceError(
-            f"{where}: has channels at {fs:g} and {slower:g} Hz, which do not fit one clock",
-            remedy="export the channels of one rate to a file of their own",
-        )
-    return round(ratio)
+def runs_of(starts: Sequence[float], lengths: Sequence[int], fs: float) -> tuple[Run, ...]:
+    """Runs from when they began (seconds after the first) and how long they are.
+
+    A hole of less than half a sample is the rounding of the times: no sample is missing there. Where a clock went back, the
+    samples follow on one another; where it comes forward again, the hole is that much smaller.
+    """
+    runs: list[Run] = []
+    for start, length in zip(starts, lengths, strict=True):
+        if length <= 0:
+            continue
+        first = round((start - starts[0]) * fs)
+        if runs and first <= runs[-1][1]:
+            runs[-1] = (runs[-1][0], runs[-1][1] + length)
+        else:
+            runs.append((first, first + length))
+    return tuple(runs)
+
+
+def resampled(
+    read: Callable[[int, int], Samples], have: Run, fs: float, stream_fs: float, first: int, n: int
+) -> Samples:
+    """Samples first..first+n-1 on the stream's clock of a channel with a clock of its own.
+
+    Both clocks begin at the channel's sample ``have[0]``, and nothing outside ``have`` is used; ``read(first, end)`` gives the
+    channel's own samples.
+    """
+    filtering = polyphase(fs, stream_fs)
+    low, high = filtering.span(first, first + n)
+    low, high = max(0, low), min(have[1] - have[0], high)
+    x = read(have[0] + low, have[0] + max(low, high))
+    return filtering.at(x, low, first, first + n)
 
 
 def missing_library(what: str, library: str) -> SourceError:

@@ -1,121 +1,103 @@
-"""Serial lines (and any pyserial URL): bytes from a port to blocks, through the decoder of a board or of lines of text."""
+"""Serial lines, and any pyserial URL."""
 
 from __future__ import annotations
 
+import array
 import contextlib
-import itertools
+import errno
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
+from pathlib import Path
 from threading import Event
 
 import serial
 
 from edge_agent.config import BoardSource, SerialSource
 from edge_agent.errors import SourceError, SourceLost
-from edge_agent.journey import Block
-from edge_agent.sources.base import Signal, StreamInfo, guess_kind
+from edge_agent.ports import holder, why_not
+from edge_agent.sources.base import Counts, Signal, StreamInfo
 from edge_agent.sources.boards import registry
-from edge_agent.sources.boards.base import Chunk, Codec, Command
-from edge_agent.sources.lines import Decoder, Format
+from edge_agent.sources.boards.base import Codec
+from edge_agent.sources.byte_source import READ_S, ByteSource, Decoding, line_decoding, line_info
 
-READ_S = 0.02
-"""How long one read waits for bytes: a block's longest wait in the driver."""
-ANSWER_S = 3.0
-"""How long a board may take to answer a command."""
+AT_ONCE = 4096
+"""Bytes of one read, and what a tty holds."""
+VANISH_S = 0.5
+"""How long udev may take to remove a device that was pulled out."""
+TIOCGICOUNT = 0x545D
+"""Linux: how often the driver's buffers ran over, among other things."""
+
+SerialSamples = ByteSource
 
 
-@dataclass
-class SerialSamples:
-    """An open port and what its bytes mean."""
+class SerialLink:
+    def __init__(self, url: str, baud: int) -> None:
+        self.name = url
+        self._port = open_port(url, baud)
+        # A socket cannot say how much waits in it: asked for many bytes it gives what came until the timeout.
+        self._in_lumps = url.startswith("socket://")
+        self._full = 0
+        self._overruns_before = self._driver_overruns() or 0
 
-    info: StreamInfo
-    port: serial.Serial
-    decode: Callable[[bytes], list[Chunk]]
-    silent_s: float
-    heard_instead: Callable[[], str]
-    """What came instead of samples, in words, for whoever asks why there are none."""
-    start: Sequence[Command] = ()
-    stop: Sequence[Command] = ()
-    speed: float = 1.0
-    _first: int = field(default=0)
+    def wait(self, stop: Event) -> None:
+        pass
 
-    def blocks(self, stop: Event) -> Iterator[Block]:
-        self._command(self.start)
-        heard = time.monotonic()
-        while not stop.is_set():
-            data = self._read()
-            now_ns = time.monotonic_ns()
-            chunks = self.decode(data) if data else []
-            if chunks:
-                heard = time.monotonic()
-            elif time.monotonic() - heard > self.silent_s:
-                raise SourceLost(
-                    f"{self.port.port}: no sample for {self.silent_s:g} s ({self.heard_instead()})",
-                    remedy="is the board running, and is this its baud, kind and format?",
-                )
-            for chunk in chunks:
-                self._first += chunk.lost_before
-                block = Block(
-                    first=self._first,
-                    fs=self.info.fs,
-                    values=chunk.values,
-                    lost_before=chunk.lost_before,
-                    lead_off=chunk.lead_off,
-                    arrived_ns=now_ns,
-                )
-                self._first = block.end
-                yield block
-
-    def _read(self) -> bytes:
+    def read(self) -> bytes:
         try:
-            return bytes(self.port.read(max(1, min(4096, self.port.in_waiting))))
-        except (OSError, TypeError) as error:  # TypeError: pyserial on a descriptor that close() took away
-            raise SourceLost(f"{self.port.port}: {error}") from None
+            if self._in_lumps:
+                return bytes(self._port.read(AT_ONCE))
+            waiting = self._port.in_waiting
+            if waiting >= AT_ONCE - 1:
+                self._full += 1  # a full tty throws away what comes next
+            return bytes(self._port.read(max(1, min(AT_ONCE, waiting))))
+        except (OSError, TypeError, AttributeError) as error:  # the last two: pyserial, on a descriptor that is gone
+            raise SourceLost(f"{self._why(error)}: {self.name}: {error}", remedy="plug it in again") from None
 
-    def _command(self, commands: Sequence[Command]) -> None:
-        for command in commands:
-            time.sleep(command.pause_ms / 1000)
-            try:
-                self.port.write(command.send)
-            except OSError as error:
-                raise SourceLost(f"{self.port.port}: {error}") from None
-            answer, deadline = b"", time.monotonic() + ANSWER_S
-            while command.wait_for not in answer:
-                if time.monotonic() > deadline:
-                    raise SourceLost(
-                        f"{self.port.port}: the board did not answer {command.send!r} with {command.wait_for!r}",
-                        remedy="is it switched on, and is it that board?",
-                    )
-                answer += self._read()
+    def write(self, data: bytes) -> None:
+        try:
+            self._port.write(data)
+        except (OSError, TypeError) as error:
+            raise SourceLost(f"{self._why(error)}: {self.name}: {error}", remedy="plug it in again") from None
+
+    def _why(self, error: Exception) -> str:
+        """Told apart: the port has gone, its other end has closed, or reading failed."""
+        if "://" not in self.name:
+            deadline = time.monotonic() + VANISH_S
+            while time.monotonic() < deadline:
+                if not Path(self.name).exists():
+                    return "unplugged"
+                time.sleep(0.02)
+        text = str(error)
+        ended = "returned no data" in text or "disconnected" in text or "closed" in text
+        return "end of file" if ended else "read error"
+
+    def counters(self) -> Counts:
+        driver = self._driver_overruns()
+        return {"overruns": self._full + (max(0, driver - self._overruns_before) if driver is not None else 0)}
+
+    def _driver_overruns(self) -> int | None:
+        """None where the driver does not count (a pseudo-terminal, a URL)."""
+        try:
+            import fcntl
+
+            counts = array.array("i", [0] * 20)
+            fcntl.ioctl(self._port.fileno(), TIOCGICOUNT, counts)
+        except (ImportError, OSError, AttributeError, TypeError, ValueError):
+            return None
+        return counts[7] + counts[10]  # in the chip, and in the driver
+
+    def hang_up(self) -> None:
+        pass
 
     def close(self) -> None:
-        with contextlib.suppress(SourceError):  # it may be gone already
-            self._command(self.stop)
-        self.port.close()
+        with contextlib.suppress(OSError):
+            self._port.close()
 
 
-def open_lines(config: SerialSource) -> SerialSamples:
+def open_lines(config: SerialSource) -> ByteSource:
     """A board that prints a line of numbers per sample."""
-    names = [name for name in config.columns if name != "-"]
-    scale = tuple(config.scale) if isinstance(config.scale, list) else (config.scale,)
-    decoder = Decoder(Format(tuple(config.columns), config.separator, scale, frozenset(config.lead_off)))
-
-    def decode(data: bytes) -> list[Chunk]:
-        values, lead_off = decoder.decode(data)
-        chunks, at = [], 0
-        for off, group in itertools.groupby(lead_off):
-            count = len(list(group))
-            chunks.append(Chunk(values[:, at : at + count], lead_off=off))
-            at += count
-        return chunks
-
-    return SerialSamples(
-        StreamInfo(fs=config.fs, signals=tuple(Signal(name, guess_kind(name)) for name in names)),
-        open_port(config.port, config.baud),
-        decode,
-        config.silent_s,
-        lambda: f"{decoder.counters.bad_lines} lines were not {len(config.columns)} numbers",
+    return ByteSource(
+        line_info(config), SerialLink(config.port, config.baud), lambda: line_decoding(config), config.silent_s
     )
 
 
@@ -123,26 +105,37 @@ def board_codec(config: BoardSource) -> Codec:
     try:
         return registry.codec(config.board, **config.options())
     except ValueError as error:
-        raise SourceError(str(error)) from None
+        raise SourceError(str(error), remedy="see docs/boards.md") from None
 
 
-def open_board(config: BoardSource) -> SerialSamples:
+def open_board(config: BoardSource) -> ByteSource:
     """A board with frames of its own."""
     codec = board_codec(config)
-    board, decoder = codec.board, codec.decoder()
+    board = codec.board
     info = StreamInfo(
         fs=board.fs,
         signals=tuple(Signal(channel.name, channel.kind, channel.unit) for channel in board.channels),
-        delay_s=board.filter_delay / board.fs,
+        delay_s=board.delay_s,
     )
-    return SerialSamples(
+    return ByteSource(
         info,
-        open_port(config.port, config.baud or board.baud),
-        decoder.decode,
+        SerialLink(config.port, config.baud or board.baud),
+        lambda: board_decoding(codec),
         config.silent_s,
-        lambda: f"{decoder.counters.frames_good} good frames, {decoder.counters.bytes_skipped} bytes of none",
         board.start,
         board.stop,
+        board.sequence,
+    )
+
+
+def board_decoding(codec: Codec) -> Decoding:
+    decoder = codec.decoder()
+    counters = decoder.counters
+    return Decoding(
+        decoder.decode,
+        lambda: asdict(counters),
+        lambda: f"{counters.frames_good} good frames, {counters.bytes_skipped} bytes of none",
+        decoder.flush,
     )
 
 
@@ -153,14 +146,19 @@ def open_port(url: str, baud: int) -> serial.Serial:
             port.exclusive = True  # a second reader would take every other byte
         port.open()
     except (OSError, ValueError) as error:
-        raise SourceError(f"{url}: cannot be opened ({error})", remedy=_remedy(error)) from None
+        raise SourceError(f"{url}: cannot be opened ({error})", remedy=_remedy(url, error)) from None
     return port
 
 
-def _remedy(error: Exception) -> str:
-    number = getattr(error, "errno", None)
-    if number == 13:
-        return "not allowed: add the user to the port's group (dialout on Debian), then log in again"
-    if number == 2:
-        return "no such port: look under /dev/serial/by-id"
-    return "is another program using it, and is it a serial port?"
+def _remedy(url: str, error: Exception) -> str:
+    if "://" in url:
+        return "is the other end there?"
+    there = Path(url).exists()
+    if getattr(error, "errno", None) in (errno.EACCES, errno.EPERM):
+        known = why_not(url) if there else ""
+        return known or "not allowed: add the user to the port's group (dialout on Debian), then log in again"
+    if not there:
+        return "it is not there: edge-agent ports lists those that are"
+    if getattr(error, "errno", None) in (errno.EAGAIN, errno.EBUSY):
+        return f"{holder(url) or 'another program'} has it open: stop that first"
+    return "is it a serial port? edge-agent ports lists those that are"

@@ -74,3 +74,20 @@ def test_raises_and_clears_alternate(present: list[bool], clear_after: int) -> N
             assert not any(quiet)
         else:
             assert steps[now // 62]
+
+
+def test_evidence_that_changes_is_said_again_but_not_too_often() -> None:
+    machine = AlarmMachine()
+    said = []
+    for now in range(0, 1000, 10):
+        finding = Finding(channel="II", since=0, met=0, evidence={"rate": now // 250}) if now < 700 else None
+        transition = machine.step(finding, now, 50, 100)
+        if transition is not None:
+            said.append((now, transition.state, transition.finding.evidence["rate"]))
+    assert said == [(0, "raised", 0), (250, "updated", 1), (500, "updated", 2), (740, "cleared", 2)]
+
+
+def test_what_does_not_change_is_not_said_again() -> None:
+    machine = AlarmMachine()
+    finding = Finding(channel=None, since=0, met=0, evidence={})
+    assert [machine.step(finding, now, 5, 1) is not None for now in range(5)] == [True, False, False, False, False]

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.inference import engine
-from edge_agent.inference.engine import CpuEngine, _Tensor, find_runtime, quantise
+from edge_agent.inference.engine import CpuEngine, find_runtime, quantise
+from edge_agent.inference.engine import Tensor as EngineTensor
 from edge_agent.inference.judge import load_models, shipped_models
 from edge_agent.journey import Samples
 from tests.inference.tiny import Tensor, dense, joining
@@ -25,8 +26,8 @@ def floats(*values: float) -> Samples:
     return np.array(values, np.float32)
 
 
-def tensor(dtype: Any, scale: float = 0.05, zero_point: int = 0, shape: tuple[int, ...] = (1, 4)) -> _Tensor:
-    return _Tensor(0, shape, dtype, scale, zero_point)
+def tensor(dtype: Any, scale: float = 0.05, zero_point: int = 0, shape: tuple[int, ...] = (1, 4)) -> EngineTensor:
+    return EngineTensor(0, shape, dtype, scale, zero_point)
 
 
 def test_quantising_rounds_to_the_nearest_step() -> None:

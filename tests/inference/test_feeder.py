@@ -51,6 +51,7 @@ def signal(samples: int = 100, before: int = 50, rate_hz: float = FS, **more: An
 
 RR = {"kind": "rr", "name": "rr", "intervals": 3, "normalisation": "seconds"}
 NUMBERS = {"kind": "features", "name": "numbers", "features": ["rr_last_log", "rr_cv16"]}
+SHAPE = {"kind": "features", "name": "shape", "features": ["p_correlation", "rr_last_log", "qrs_size_log"]}
 BEAT, SLIDE = {"kind": "beat"}, {"kind": "slide", "stride_s": 2.0}
 
 
@@ -114,6 +115,100 @@ def test_the_first_beats_have_features_of_nothing_and_are_asked_all_the_same() -
     window = feeder.cut(pending, numbered(400), ())
     assert window.abstain is None
     assert window.inputs[1].tolist() == [0, 0]
+
+
+# -- beside the patient's usual beat ----------------------------------------------------------------------------------
+
+USUAL: dict[str, Any] = {"source": "usual", "name": "usual"}
+
+
+def beating(steps: Sequence[int], size: Sequence[float]) -> tuple[Ring, list[int]]:
+    """QRS complexes of these sizes, each so many samples after the last."""
+    at = (300 + np.cumsum(steps)).tolist()
+    x = np.zeros(at[-1] + 300)
+    t = np.arange(-90, 90) / FS
+    for r, s in zip(at, size, strict=True):
+        x[r - 90 : r + 90] += s * (np.exp(-0.5 * (t / 0.02) ** 2) + 0.2 * np.exp(-0.5 * ((t + 0.16) / 0.02) ** 2))
+    ring = Ring(1, x.size)
+    ring.push(x[None].astype(np.float32) + 5)
+    return ring, at
+
+
+def asked(about: Manifest, ring: Ring, at: Sequence[int], gap_before: int | None = None) -> list[Window]:
+    feeder, rr = Feeder(about, "II", 0, FS), RrHistory(FS)
+    found = []
+    for number, beat in enumerate(at):
+        if number == gap_before:
+            rr.gap()
+        rr.beat(beat)
+        (pending,) = feeder.at_beat(beat, beat + 10, rr)
+        found.append(feeder.cut(pending, ring, ()))
+    return found
+
+
+def test_the_usual_beat_is_the_mean_of_those_before() -> None:
+    ring, at = beating([200] * 8, [1.0, 1.2, 0.8, 1.0, 1.4, 1.0, 1.0, 2.0])
+    found = asked(model(BEAT, signal(100, 50), signal(100, 50, **USUAL)), ring, at)
+    assert not found[0].inputs[1].any(), "nothing is usual before the first beat"
+    for number in range(1, 8):
+        mean = np.mean([window.inputs[0] for window in found[:number]], axis=0)
+        np.testing.assert_allclose(found[number].inputs[1], mean, atol=1e-5)
+
+
+def test_a_beat_is_measured_by_the_usual_one() -> None:
+    ring, at = beating([200] * 6, [1.0] * 5 + [3.0])
+    scaled: dict[str, Any] = {"normalisation": "usual"}
+    about = model(BEAT, signal(100, 50, **scaled), signal(100, 50, **USUAL, **scaled), SHAPE)
+    *_, fifth, last = asked(about, ring, at)
+    np.testing.assert_allclose(fifth.inputs[0], fifth.inputs[1], atol=1e-4)
+    np.testing.assert_allclose(last.inputs[0], 3 * last.inputs[1], atol=1e-3)
+    assert last.inputs[1].std() == pytest.approx(1, abs=1e-5)
+    assert abs(last.inputs[0].mean()) < 1e-5
+    assert last.inputs[2].tolist() == pytest.approx([1, 0, np.log(3)], abs=1e-4)
+
+
+def test_before_there_is_a_usual_beat_a_beat_is_measured_by_itself() -> None:
+    ring, at = beating([200], [1.0])
+    (first,) = asked(model(BEAT, signal(100, 50, normalisation="usual"), SHAPE), ring, at)
+    assert first.inputs[0].std() == pytest.approx(1, abs=1e-5)
+    assert not first.inputs[1].any()
+
+
+def test_early_beats_are_not_usual() -> None:
+    ring, at = beating([200, 200, 200, 200, 100, 300, 200, 200], [1, 1, 1, 1, 1.5, 1, 1, 1])
+    found = asked(model(BEAT, signal(100, 50, **USUAL)), ring, at)
+    np.testing.assert_allclose(found[7].inputs[0], found[4].inputs[0], atol=0.005)  # an early one would add 0.06
+
+
+def test_a_beat_that_is_not_asked_about_is_not_learned_from() -> None:
+    ring, at = beating([200] * 4, [1.0, 1.0, 3.0, 1.0])
+    feeder, rr = Feeder(model(BEAT, signal(100, 50, **USUAL)), "II", 0, FS), RrHistory(FS)
+    for number, beat in enumerate(at):
+        rr.beat(beat)
+        (pending,) = feeder.at_beat(beat, beat + 10, rr)
+        window = feeder.cut(pending, ring, ("noise",) if number == 2 else ())
+    assert np.ptp(window.inputs[0]) == pytest.approx(1, abs=0.01)
+
+
+def test_after_a_gap_the_patient_is_the_same() -> None:
+    ring, at = beating([200] * 6, [1.0] * 6)
+    found = asked(model(BEAT, SHAPE, signal(100, 50, **USUAL)), ring, at, gap_before=4)
+    assert found[4].inputs[0][0] == pytest.approx(1, abs=1e-4)
+    assert found[4].inputs[0][1] == 0
+
+
+def test_numbers_of_the_shape_reach_as_far_as_they_are_worked_out() -> None:
+    feeder = Feeder(model(BEAT, SHAPE), "II", 0, FS)
+    first, end = feeder.reach
+    assert -0.52 < first / FS < -0.4
+    assert 0.3 < (end - 1) / FS <= 0.4
+
+
+@pytest.mark.parametrize("part", [SHAPE, signal(100, 50, **USUAL), signal(100, 50, normalisation="usual")])
+@pytest.mark.parametrize("anchor", [SLIDE, {"kind": "rr"}])
+def test_the_usual_beat_is_for_windows_at_beats(anchor: dict[str, Any], part: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"windows at beats only|takes (signal|rr)"):
+        model(anchor, part)
 
 
 # -- windows of intervals ---------------------------------------------------------------------------------------------
@@ -225,6 +320,13 @@ MODELS = {
     "slide, resampled": model(SLIDE, signal(500, 500, 100.0)),
     "pressure": model(SLIDE, signal(500, 500, signal="abp")),
     "rr": model({"kind": "rr", "stride": 3}, RR),
+    "usual": model(
+        BEAT,
+        SHAPE,
+        signal(63, 36, 90.0, normalisation="usual"),
+        signal(63, 36, 90.0, name="usual", source="usual", normalisation="usual"),
+        signal(100, 50, 125.0, name="other", source="usual"),
+    ),
 }
 
 

@@ -220,3 +220,25 @@ def test_nothing_gives_nothing() -> None:
         values, off, _ = decode(data)
         assert values.shape == (2, 0)
         assert off == []
+
+
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [
+        *[(line, 1) for line in (b"1", b"1,2,3", b"1x,2", b"1,", b"1,23,4", b"\xb11,2", b"1,nan"[:3])],
+        *[(line, 0) for line in (b"", b"hello", b"HR: 72", b"battery 80 %", b"# 1,2")],
+    ],
+)
+def test_a_damaged_sample_is_told_from_prose(line: bytes, damaged: int) -> None:
+    decoder = Decoder(Format(("II", "ABP"), comment=("#",)))
+    decoder.decode(b"\n" + line + b"\n1,2\n")
+    assert decoder.damaged == [0]  # before the first sample nothing is lost
+    decoder.decode(line + b"\n")
+    decoder.decode(b"3,4\n5,6\n")
+    assert decoder.damaged == [damaged, 0]
+
+
+def test_remarks_are_neither_samples_nor_faults() -> None:
+    values, _, counters = decode(b"\n#1,2\n  // 3,4\n5,6\n", Format(("II", "ABP"), comment=("#", "//")))
+    assert values.T.tolist() == [[5, 6]]
+    assert (counters.remarks, counters.bad_lines) == (2, 0)

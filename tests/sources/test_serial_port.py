@@ -137,7 +137,7 @@ def test_lost_frames_are_counted_where_they_are_numbered() -> None:
 
 
 def test_a_board_that_does_not_answer_its_start_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("edge_agent.sources.serial_port.ANSWER_S", 0.3)
+    monkeypatch.setattr("edge_agent.sources.byte_source.ANSWER_S", 0.3)
     with plugged() as board, pytest.raises(SourceLost, match="did not answer"):
         _collect(open_board(config("cyton", board.path)), [])
 
@@ -161,7 +161,7 @@ def test_filters_on_the_board_make_its_samples_older() -> None:
     with plugged() as board:
         source = open_board(config("healthypi4", board.path))
         source.close()
-    assert source.info.delay_s == pytest.approx(80 / 125)
+    assert source.info.delay_s == pytest.approx((80 + 4) / 125)  # and the screen looks four samples ahead
 
 
 @pytest.mark.parametrize(

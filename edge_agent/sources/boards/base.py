@@ -58,12 +58,10 @@ class Board:
     frames_per_s: float
     start: tuple[Command, ...] = ()
     stop: tuple[Command, ...] = ()
-    dtr: bool = False
-    """It sends nothing until DTR is raised."""
     filter_delay: int = 0
     """Samples by which filters on the board have delayed the signal: events are that much earlier."""
     held: int = 0
-    """Samples that the decoder holds back until the next frame confirms that it is aligned."""
+    """Samples that the decoder holds back: until the next frame confirms its alignment, or for the screen (`screen`)."""
     sequence: int | None = None
     """Frames are numbered modulo this, so losses are counted exactly (but for whole turns without a byte)."""
     checked: bool = False
@@ -72,6 +70,11 @@ class Board:
     @property
     def baud(self) -> int:
         return self.bauds[0]
+
+    @property
+    def delay_s(self) -> float:
+        """By how much a sample is older than the bytes that it comes out with: the board's filters, and what is held."""
+        return (self.filter_delay + self.held) / self.fs
 
 
 @dataclass(slots=True)
@@ -88,6 +91,8 @@ class Counters:
     """Known from sequence numbers."""
     samples_lost_estimated: int = 0
     """Guessed from the bytes that were skipped."""
+    values_implausible: int = 0
+    """Given up by the screen: samples that no ECG has (`screen`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class Codec:
     board: Board
     decoder: Callable[[], Decoder]
     encoder: Callable[[], Encoder]
+    frames: Callable[[], Decoder]
+    """A decoder without the screen behind it: what the bytes say, be it plausible or not."""
 
 
 @dataclass(slots=True)
@@ -146,6 +153,22 @@ class Skipped:
 
 
 _TEXT = bytes(range(0x20, 0x7F)) + b"\t\r\n"
+
+
+@dataclass(frozen=True)
+class Units:
+    """Of many channels, as columns: for numbers that come as one array, where a row at a time would cost more."""
+
+    scale: NDArray[np.float64]
+    zero: NDArray[np.float64] | None
+
+    @staticmethod
+    def of(channels: tuple[Channel, ...]) -> Units:
+        zero = np.array([[channel.zero] for channel in channels])
+        return Units(np.array([[channel.scale] for channel in channels]), zero if zero.any() else None)
+
+    def values(self, rows: Integers) -> Samples:
+        return np.asarray((rows * self.scale if self.zero is None else (rows - self.zero) * self.scale), np.float32)
 
 
 def to_values(rows: Sequence[NDArray[Any]], channels: tuple[Channel, ...]) -> Samples:

@@ -29,8 +29,8 @@ from edge_agent.sources.boards.base import (
     Command,
     Counters,
     Integers,
+    Units,
     to_raw,
-    to_values,
 )
 from edge_agent.sources.boards.numbered import Frame, NumberedFrames, Run
 
@@ -125,6 +125,7 @@ class BitalinoDecoder:
         self.counters = Counters()
         self.numbers: dict[str, float] = {}
         self._board = board
+        self._units = Units.of(board.channels)
         self._frames = NumberedFrames(_frame(board.frame_bytes), self.counters)
 
     def decode(self, data: bytes) -> list[Chunk]:
@@ -142,7 +143,7 @@ class BitalinoDecoder:
         digital = int(run.frames[-1, -2]) >> 4
         self.numbers.update(I1=digital >> 3 & 1, I2=digital >> 2 & 1, O1=digital >> 1 & 1, O2=digital & 1)
         raw = analogue(run.frames, len(channels))
-        return Chunk(to_values(list(raw), channels), run.lost_before, run.lost_exact)
+        return Chunk(self._units.values(raw), run.lost_before, run.lost_exact)
 
 
 class BitalinoEncoder:
@@ -199,4 +200,8 @@ def codec(
         sequence=16,
         checked=True,
     )
-    return Codec(board, lambda: BitalinoDecoder(board), lambda: BitalinoEncoder(board))
+
+    def decoder() -> BitalinoDecoder:
+        return BitalinoDecoder(board)
+
+    return Codec(board, decoder, lambda: BitalinoEncoder(board), decoder)

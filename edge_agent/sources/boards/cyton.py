@@ -2,7 +2,8 @@
 
     A0 | number u8 | 8 x i24, big-endian | 6 auxiliary bytes | C0..C6
 
-No check of the content: a flipped bit within a value passes. The number counts on modulo 256, so losses are exact.
+No check of the content: of a flipped bit within a value only the screen (`screen`) knows. The number counts on modulo 256,
+so losses are exact.
 Scale: 4.5 V / gain / (2^23 - 1) (docs.openbci.com, Cyton Data Format, 'Interpreting the EEG Data').
 
 With a Daisy, odd numbers carry the main board and the even number after it the Daisy: one sample of 16 channels. Half a
@@ -27,10 +28,11 @@ from edge_agent.sources.boards.base import (
     Command,
     Counters,
     Integers,
+    Units,
     to_raw,
-    to_values,
 )
 from edge_agent.sources.boards.numbered import Frame, NumberedFrames, Run
+from edge_agent.sources.boards.screen import with_screen
 
 SIZE = 33
 START = 0xA0
@@ -119,7 +121,7 @@ class CytonDecoder:
     def __init__(self, board: Board, daisy: bool) -> None:
         self.counters = Counters()
         self.numbers: dict[str, float] = {}
-        self._board = board
+        self._units = Units.of(board.channels)
         self._frames = NumberedFrames(FRAME, self.counters)
         self._daisy = daisy
         self._main: Bytes = np.empty((0, SIZE), np.uint8)  # a main board's frame that waits for the Daisy's
@@ -178,7 +180,7 @@ class CytonDecoder:
         return [self._chunk(rows, missing, exact)]
 
     def _chunk(self, rows: Integers, lost: int, exact: bool) -> Chunk:
-        return Chunk(to_values(list(rows), self._board.channels), lost, exact)
+        return Chunk(self._units.values(rows), lost, exact)
 
 
 class CytonEncoder:
@@ -221,4 +223,4 @@ def codec(name: str = "cyton", *, gain: int = 24, fs: float | None = None) -> Co
     )
     if fs is not None:
         board = replace(board, fs=fs, frames_per_s=fs * (2 if daisy else 1))
-    return Codec(board, lambda: CytonDecoder(board, daisy), lambda: CytonEncoder(board, daisy))
+    return with_screen(board, lambda: CytonDecoder(board, daisy), lambda: CytonEncoder(board, daisy))

@@ -4,7 +4,8 @@
 
 There is no check of the content and no number, and a payload may contain 0A FA. A frame counts when start, length, type
 and end agree (7 bytes, all fixed for a board: about 1 in 10^17 positions of random bytes); when they do not, the search
-goes on at the next byte. A byte that was lost is noticed; a bit that was flipped within a payload cannot be.
+goes on at the next byte. A byte that was lost is noticed; of a bit that was flipped within a payload only
+the screen (`screen`) knows.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ from edge_agent.sources.boards.protocentral import (
     ProtocentralDecoder,
     ProtocentralEncoder,
 )
+from edge_agent.sources.boards.screen import with_screen
 
 _ECG_LEADS = frozenset({"ECG", "RESP"})
 _PROBE = frozenset({"IR", "RED"})
@@ -133,7 +134,6 @@ def _board(
     *,
     batch: int = 1,
     delay: int = 0,
-    dtr: bool = False,
 ) -> Board:
     return Board(
         name,
@@ -144,7 +144,6 @@ def _board(
         frame_bytes=layout.size,
         frames_per_s=fs / batch,
         filter_delay=delay,
-        dtr=dtr,
     )
 
 
@@ -187,7 +186,6 @@ _KNOWN: tuple[tuple[Board, Dialect], ...] = (
             128,
             (_ECG_NU, Channel("BIOZ", "other"), _IR, _RED),
             V5,
-            dtr=True,
         ),
         Dialect((V5,), ("ecg", "bioz", "ir", "red"), _VITALS, held_wave=("bioz", "skip")),
     ),
@@ -200,7 +198,6 @@ _KNOWN: tuple[tuple[Board, Dialect], ...] = (
             (_ECG_NU, _RESP),
             V5_ECG,
             batch=8,
-            dtr=True,
         ),
         Dialect((V5_ECG, V5_PPG), ("ecg", "resp"), _VITALS),
     ),
@@ -276,4 +273,4 @@ def codec(name: str, *, ecg_mv: float | None = None, fs: float | None = None) ->
         board = replace(board, channels=channels)
     if fs is not None:
         board = replace(board, fs=fs, frames_per_s=board.frames_per_s * fs / board.fs)
-    return Codec(board, lambda: ProtocentralDecoder(board, dialect), lambda: ProtocentralEncoder(board, dialect))
+    return with_screen(board, lambda: ProtocentralDecoder(board, dialect), lambda: ProtocentralEncoder(board, dialect))

@@ -27,7 +27,7 @@ def flat(chunks: list[Chunk]) -> Flat:
 
 
 def cut(codec: Codec, data: bytes, places: list[int]) -> tuple[Flat, Counters]:
-    decoder = codec.decoder()
+    decoder = codec.frames()
     chunks: list[Chunk] = []
     for start, end in zip([0, *places], [*places, len(data)], strict=True):
         chunks += decoder.decode(data[start:end])
@@ -241,7 +241,7 @@ def test_v4_lead_status_bits() -> None:
 
 
 def test_what_is_not_measured_is_not_said() -> None:
-    decoder = registry.codec("healthypi3").decoder()
+    decoder = registry.codec("healthypi3").frames()
     decoder.decode(boards.V3.pack({"spo2": 97, "hr": 72, "bp_hr": 66}))
     assert decoder.numbers["spo2"] == 97
     decoder.decode(boards.V3.pack({"spo2": 25, "hr": 73, "bp_hr": 66}))  # -999 in a byte
@@ -254,7 +254,7 @@ def test_impedance_of_half_the_rate_is_held() -> None:
     stale = [1, 0, 0xFF, 0, 0xFF, 0xFF]
     data = boards.V5.pack({"bioz": [9, 10, 0, 20, 0, 0], "skip": stale}, 6)
     for places in ([], list(range(1, len(data)))):
-        decoder = registry.codec("healthypi5").decoder()
+        decoder = registry.codec("healthypi5").frames()
         parts = [decoder.decode(data[a:b]) for a, b in zip([0, *places], [*places, len(data)], strict=True)]
         bioz = samples_of([chunk for part in parts for chunk in part], 4)[1]
         np.testing.assert_array_equal(bioz, np.array([np.nan, 10, 10, 20, 20, 20], np.float32))

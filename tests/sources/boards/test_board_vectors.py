@@ -53,7 +53,7 @@ def test_protocentral_vectors(board: str, layout: Layout, frame: bytes, fields: 
     assert {name: int(unpacked[name][0]) for name in fields} == dict(fields)
 
     codec = registry.codec(board)
-    decoder = codec.decoder()
+    decoder = codec.frames()
     chunk = only(decoder.decode(frame))
     assert chunk.lost_before == 0
     assert chunk.lead_off == frozenset()
@@ -97,7 +97,7 @@ def test_batched_layout() -> None:
         frame[37 + 4 * at : 41 + 4 * at] = value.to_bytes(4, "little", signed=True)
     frame[53], frame[54] = 72, 16
     ppg = bytes.fromhex("0afa130004") + np.arange(8, dtype="<i2").tobytes() + b"\x42\x0e\x61\x00\x0b"
-    decoder = registry.codec("healthypi5-batched").decoder()
+    decoder = registry.codec("healthypi5-batched").frames()
     chunk = only(decoder.decode(ppg + bytes(frame)))
     np.testing.assert_array_equal(chunk.values, [list(ecg), np.repeat(resp, 2)])
     assert decoder.numbers == pytest.approx({"heart_rate": 72, "resp_rate": 16, "temperature_c": 36.5, "spo2": 97})
@@ -109,7 +109,7 @@ def test_batched_layout() -> None:
 def test_ads1293_both_forms() -> None:
     plain = boards.ADS1293.pack({"ch1": 8388607, "ch2": -8388608, "ch3": 5})
     longer = boards.ADS1293_HR.pack({"ch1": 1, "ch2": 2, "ch3": -3, "hr": 72})
-    decoder = registry.codec("ads1293").decoder()
+    decoder = registry.codec("ads1293").frames()
     values = np.concatenate([chunk.values for chunk in decoder.decode(plain + longer)], axis=1)
     np.testing.assert_array_equal(values, [[8388607, 1], [-8388608, 2], [5, -3]])
     assert decoder.numbers == {"heart_rate": 72.0}
@@ -121,7 +121,7 @@ def test_cyton_vector() -> None:
     assert cyton.pack(packet) == CYTON
     stream = CYTON + b"".join(cyton.pack_many([CYTON_CHANNELS], number) for number in (8, 9))
     codec = registry.codec("cyton")
-    chunk = only(codec.decoder().decode(stream))
+    chunk = only(codec.frames().decode(stream))
     assert chunk.values.shape == (8, 2)  # the third waits for a fourth
     microvolts = np.array(CYTON_CHANNELS) * 0.02235174
     np.testing.assert_allclose(chunk.values[:, 0] * 1000, microvolts, rtol=1e-5)
@@ -146,7 +146,7 @@ def test_bitalino_vectors(channels: list[int], frame: str) -> None:
     many = bitalino.pack(np.repeat([[value] for value in channels], 10, axis=1), number=9, digital=0b1011)
     assert many.startswith(data)
     codec = registry.codec("bitalino", inputs=range(1, len(channels) + 1))
-    decoder = codec.decoder()
+    decoder = codec.frames()
     chunk = only(decoder.decode(many))
     np.testing.assert_array_equal(chunk.values, np.repeat([[value] for value in channels], 9, axis=1))
     assert decoder.numbers == {"I1": 1, "I2": 0, "O1": 1, "O2": 1}

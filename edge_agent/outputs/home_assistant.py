@@ -1,0 +1,116 @@
+"""Home Assistant's device discovery: one retained message that describes the agent and its streams.
+
+Nothing else changes for it: the entities read the topics that are published anyway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, get_args
+
+from edge_agent import __version__
+from edge_agent.events import AlarmKind
+
+STALE_AFTER_S = 30
+"""Vitals come every two seconds; a stream that says nothing for this long becomes unavailable instead of frozen."""
+VITALS = (
+    ("heart_rate", "Heart rate", "heart_rate_per_min", "bpm", "mdi:heart-pulse"),
+    ("systolic", "Systolic pressure", "systolic_mmhg", "mmHg", "mdi:gauge"),
+    ("diastolic", "Diastolic pressure", "diastolic_mmhg", "mmHg", "mdi:gauge"),
+    ("mean", "Mean pressure", "mean_mmhg", "mmHg", "mdi:gauge"),
+)
+
+
+def object_id(name: str) -> str:
+    """Letters, digits, dash and underscore; two names that become alike by that stay apart by their digest."""
+    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", name)
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+def discovery(prefix: str, base: str, device: str, streams: Sequence[str]) -> tuple[str, bytes]:
+    """The topic and the payload."""
+    identity = f"edge-agent-{object_id(device)}"
+    root = f"{base}/{device}"
+    components: dict[str, Any] = {}
+
+    def add(platform: str, key: str, name: str, **more: Any) -> None:
+        unique = f"{identity}-{key}"
+        components[key] = {
+            "p": platform,
+            "unique_id": unique,
+            "object_id": unique,
+            "default_entity_id": f"{platform}.{unique.replace('-', '_').lower()}",
+            "name": name,
+        } | more
+
+    for stream in streams:
+        key = object_id(stream)
+        available = [
+            {"topic": f"{root}/bridge/state", "value_template": "{{ value_json.state }}"},
+            {"topic": f"{root}/{stream}/availability", "value_template": "{{ value_json.state }}"},
+        ]
+        common = {"availability": available, "availability_mode": "all"}
+        for part, name, field, unit, icon in VITALS:
+            add(
+                "sensor",
+                f"{key}-{part}",
+                f"{stream} {name}",
+                state_topic=f"{root}/{stream}/state",
+                value_template=f"{{{{ value_json.{field} }}}}",
+                unit_of_measurement=unit,
+                state_class="measurement",
+                suggested_display_precision=0,
+                expire_after=STALE_AFTER_S,
+                icon=icon,
+                **common,
+            )
+        add(
+            "binary_sensor",
+            f"{key}-lead-off",
+            f"{stream} lead off",
+            state_topic=f"{root}/{stream}/alarm",
+            # Other alarms give an empty text, which Home Assistant takes for no news.
+            value_template=(
+                "{% if value_json.kind == 'lead_off' %}{{ 'ON' if value_json.state == 'raised' else 'OFF' }}{% endif %}"
+            ),
+            device_class="problem",
+            **common,
+        )
+        add(
+            "event",
+            f"{key}-alarm",
+            f"{stream} alarm",
+            state_topic=f"{root}/{stream}/alarm",
+            value_template=(
+                "{{ {'event_type': value_json.kind ~ '_' ~ value_json.state, 'priority': value_json.priority,"
+                " 'id': value_json.id} | to_json }}"
+            ),
+            event_types=[f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ("raised", "cleared")],
+            icon="mdi:alarm-light",
+            **common,
+        )
+    add(
+        "sensor",
+        "latency",
+        "Latency p99",
+        state_topic=f"{root}/bridge/health",
+        value_template="{{ ((value_json.latency.end_to_end or {}).last_minute or {}).p99_ms }}",
+        unit_of_measurement="ms",
+        state_class="measurement",
+        entity_category="diagnostic",
+        availability=[{"topic": f"{root}/bridge/state", "value_template": "{{ value_json.state }}"}],
+    )
+    payload = {
+        "device": {
+            "identifiers": [identity],
+            "name": f"Edge Agent {device}",
+            "model": "Edge biosignal agent",
+            "sw_version": __version__,
+        },
+        "origin": {"name": "edge-agent", "sw_version": __version__},
+        "components": components,
+    }
+    return f"{prefix}/device/{identity}/config", json.dumps(payload, separators=(",", ":")).encode()

@@ -1,0 +1,99 @@
+"""All outputs as one: an event goes to the broker, the file of lines, the recording and the statistics, where these are wanted."""
+
+from __future__ import annotations
+
+from edge_agent.config import Config
+from edge_agent.events import Beat, Event, Message, Verdict
+from edge_agent.latency import LatencyBook
+from edge_agent.outputs.home_assistant import discovery
+from edge_agent.outputs.jsonl import JsonLines
+from edge_agent.outputs.mqtt import MqttPublisher
+from edge_agent.outputs.outbox import Bounds, Outbox
+from edge_agent.outputs.recorder import Recorder
+from edge_agent.outputs.requests import Answer, Requests
+from edge_agent.outputs.thinning import Thinner
+
+
+class Outputs:
+    """May be called from any thread, and never makes anybody wait."""
+
+    def __init__(self, settings: Config, answer: Answer) -> None:
+        """Open everything; start nothing. ``answer`` carries out requests that came over MQTT."""
+        self.latency = LatencyBook()
+        self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
+        device, base = settings.device.id, settings.mqtt.base
+        self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
+        self._requests: Requests | None = None
+        if settings.requests.enabled:
+            self._requests = Requests(f"{base}/{device}", answer, lambda *said: self.mqtt.once(*said))
+        listen = dict(self._requests.listen) if self._requests is not None else {}
+        at_home = settings.home_assistant
+        if at_home.enabled:
+            listen[f"{at_home.prefix}/status"] = self._home_assistant_said
+        self.mqtt = MqttPublisher(
+            settings.mqtt,
+            device,
+            _outbox(settings),
+            latency=self.latency,
+            listen=listen,
+            beats_wait_s=settings.outbox.beats_wait_s,
+        )
+        thin = settings.outbox.beats_offline == "summary" and settings.mqtt.qos_beats == 1
+        self._thinner = Thinner(lambda: self.mqtt.connected) if thin else None
+        if at_home.enabled:
+            streams = [stream.name for stream in settings.stream]
+            self.mqtt.retain(*discovery(at_home.prefix, base, device, streams))
+
+    def start(self) -> None:
+        if self._jsonl is not None:
+            self._jsonl.start()
+        if self.recorder is not None:
+            self.recorder.start()
+        if self._requests is not None:
+            self._requests.start()
+        self.mqtt.start()
+
+    def event(self, event: Event) -> None:
+        payload = event.payload()
+        self.latency.event(event)
+        if self._thinner is not None and isinstance(event, Beat | Verdict):
+            for one in self._thinner.take(event):
+                self.mqtt.event(one)
+        else:
+            self.mqtt.event(event, payload)
+        if self._jsonl is not None:
+            self._jsonl.put(payload)
+        if self.recorder is not None:
+            self.recorder.event(event)
+
+    def message(self, part: str, message: Message) -> None:
+        """Retained: of the bridge or about a stream. ``part`` is the topic below the device."""
+        self.mqtt.message(part, message)
+        if self._jsonl is not None:
+            self._jsonl.put(message.payload())
+
+    def stop(self, timeout_s: float) -> bool:
+        """False if the broker did not acknowledge the goodbye."""
+        for one in self._thinner.flush() if self._thinner is not None else ():
+            self.mqtt.event(one)
+        said = self.mqtt.stop(timeout_s)
+        if self._requests is not None:
+            self._requests.stop()
+        if self._jsonl is not None:
+            self._jsonl.stop()
+        if self.recorder is not None:
+            self.recorder.stop()
+        return said
+
+    def _home_assistant_said(self, payload: bytes) -> None:
+        """It started again and has forgotten everything: the discovery first, then the states that it wants to see."""
+        if payload == b"online":
+            self.mqtt.retained_again()
+
+
+def _outbox(settings: Config) -> Outbox | None:
+    kept = settings.outbox
+    if not kept.enabled:
+        return None
+    bounds = Bounds(max_bytes=int(kept.max_mb * 1e6), max_age_s=kept.max_age_h * 3600)
+    return Outbox(kept.place(settings.device.id), bounds)

@@ -1,0 +1,95 @@
+"""Requests over MQTT: ``bridge/request/<what>`` is answered on ``bridge/response/<what>`` with the asker's ``transaction``.
+
+Whoever may publish on the broker may ask, so a request can neither run a command nor read a file, and what it says is hostile
+until proven otherwise. They are carried out one after the other on a thread of their own.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+from edge_agent.errors import RequestError
+from edge_agent.events import Response
+
+log = logging.getLogger(__name__)
+
+KINDS = ("info", "reload", "mark", "silence")
+MOST_BYTES = 4096
+WAITING = 16
+LONGEST_TRANSACTION = 128
+
+Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
+"""What is asked and with which arguments, to what is answered; RequestError for what cannot be done."""
+
+
+class Requests:
+    def __init__(self, root: str, answer: Answer, respond: Callable[[str, bytes], None]) -> None:
+        self._root = root
+        self._answer = answer
+        self._respond = respond
+        self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(WAITING)
+        self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
+        self.listen: dict[str, Callable[[bytes], None]] = {
+            f"{root}/bridge/request/{kind}": partial(self._take, kind) for kind in KINDS
+        }
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread.is_alive():
+            self._waiting.put(None)
+            self._thread.join(1.0)
+
+    def _take(self, kind: str, payload: bytes) -> None:
+        """From the network's thread: note it, or refuse it for being one too many."""
+        try:
+            self._waiting.put_nowait((kind, payload))
+        except queue.Full:
+            self._say(kind, Response(status="error", error="too many requests at once; try again later"))
+
+    def _run(self) -> None:
+        while (item := self._waiting.get()) is not None:
+            kind, payload = item
+            self._say(kind, self._carry_out(kind, payload))
+
+    def _carry_out(self, kind: str, payload: bytes) -> Response:
+        transaction: str | None = None
+        try:
+            arguments = _parse(payload)
+            given = arguments.pop("transaction", None)
+            if given is not None and (not isinstance(given, str) or len(given) > LONGEST_TRANSACTION):
+                raise RequestError(f"transaction: a text of at most {LONGEST_TRANSACTION} characters is wanted")
+            transaction = given
+            data = self._answer(kind, arguments)
+        except RequestError as error:
+            return Response(status="error", error=error.what, transaction=transaction)
+        except Exception:  # a fault of ours must not end the thread, and its text is nobody's business on the broker
+            log.exception("request %s met an unexpected fault", kind)
+            return Response(status="error", error="unexpected fault; see the agent's log", transaction=transaction)
+        log.info("request %s carried out", kind)
+        return Response(status="ok", data=data, transaction=transaction)
+
+    def _say(self, kind: str, response: Response) -> None:
+        self._respond(f"{self._root}/bridge/response/{kind}", response.payload())
+
+
+def _parse(payload: bytes) -> dict[str, Any]:
+    """An empty payload asks without arguments."""
+    if len(payload) > MOST_BYTES:
+        raise RequestError(f"longer than {MOST_BYTES} bytes")
+    if not payload:
+        return {}
+    try:
+        found = json.loads(payload)
+    except (ValueError, RecursionError):
+        raise RequestError("not JSON") from None
+    if not isinstance(found, dict):
+        raise RequestError("a JSON object is wanted")
+    return found

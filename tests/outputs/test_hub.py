@@ -1,0 +1,217 @@
+"""The daemon with all its outputs on: requests, Home Assistant, metrics and the file of lines, against a real mosquitto."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+import pytest
+import wfdb
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge_agent.config import JsonlConfig
+from edge_agent.outputs.home_assistant import discovery, object_id
+from tests.spine import (
+    Broker,
+    Listener,
+    base_config,
+    free_port,
+    listening,
+    running_agent,
+    running_broker,
+    simulated,
+    wait_for,
+)
+
+HOME = "homeassistant/device/edge-agent-dev/config"
+
+
+@pytest.fixture
+def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(program("mosquitto"), tmp_path) as broker:
+        yield broker
+
+
+def ask(port: int, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    client = paho.Client(CallbackAPIVersion.VERSION2)
+    client.connect("127.0.0.1", port)
+    client.loop_start()
+    client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+    client.disconnect()
+    client.loop_stop()
+
+
+def responses(listener: Listener, kind: str) -> list[dict[str, Any]]:
+    return [one.data for one in listener.heard if one.topic == f"edge-agent/dev/bridge/response/{kind}"]
+
+
+def test_requests_are_answered_and_the_hostile_ones_refused(broker: Broker, tmp_path: Path) -> None:
+    text = base_config(broker.port, simulated("bed")) + "\n[requests]\nenabled = true\n"
+    request = "edge-agent/dev/bridge/request"
+    # Retained by somebody before the agent came: it must not be carried out.
+    ask(broker.port, f"{request}/mark", b'{"stream": "bed", "text": "old", "transaction": "retained"}', retain=True)
+    with listening(broker.port) as listener, running_agent(tmp_path, text):
+        listener.wait("bed", "beat", seq=0)
+        ask(broker.port, f"{request}/info", b'{"transaction": "t1"}')
+        info = wait_for(lambda: responses(listener, "info"), "the answer")[0]
+        assert (info["status"], info["transaction"]) == ("ok", "t1")
+        assert info["data"]["schema"] == "edge-agent/info/1"
+        ask(broker.port, f"{request}/mark", b'{"stream": "bed", "text": "patient moved", "transaction": "t2"}')
+        mark = listener.wait("bed", "mark", text="patient moved")
+        assert wait_for(lambda: responses(listener, "mark"), "the answer")[0]["data"]["sample"] == mark["sample"]
+        hostile = [
+            b"{",
+            b"[1]",
+            b"\xff\xfe",
+            b'{"stream": "nowhere"}',
+            b'{"stream": "bed", "text": 5}',
+            b'{"stream": "bed", "text": "' + b"x" * 201 + b'"}',
+            b'{"stream": "bed", "text": "two\\nlines"}',
+            b'{"stream": "bed", "path": "/etc/passwd"}',
+            b'{"stream": "bed", "transaction": 5}',
+            b"[" * 4000,
+            b'{"text": "' + b"x" * 5000 + b'"}',
+        ]
+        for number, payload in enumerate(hostile):
+            ask(broker.port, f"{request}/mark", payload)
+            said = wait_for(lambda number=number: responses(listener, "mark")[number + 1 :], "a refusal")  # type: ignore[misc]
+            assert said[0]["status"] == "error", payload
+            assert said[0]["error"]
+        ask(broker.port, f"{request}/reload", b"")
+        assert wait_for(lambda: responses(listener, "reload"), "the answer")[0]["status"] == "ok"
+        ask(broker.port, f"{request}/info", b"")
+        wait_for(lambda: len(responses(listener, "info")) == 2, "an answer after all that")
+        assert len(listener.of("bed", "mark")) == 1
+
+
+def test_a_silenced_alarm_is_shown_and_says_that_it_is_silenced(broker: Broker, tmp_path: Path) -> None:
+    text = base_config(broker.port, simulated("bed", source='script = "demo"\nspeed = 20'))
+    with listening(broker.port) as listener, running_agent(tmp_path, text + "\n[requests]\nenabled = true\n"):
+        listener.wait("bed", "beat", seq=0)
+        request = "edge-agent/dev/bridge/request/silence"
+        for kind in ("asystole", "hypotension"):
+            ask(broker.port, request, json.dumps({"stream": "bed", "kind": kind, "seconds": 3600}).encode())
+        ask(broker.port, request, b'{"stream": "bed", "kind": "boredom", "seconds": 5}')
+        ask(broker.port, request, b'{"stream": "bed", "kind": "asystole", "seconds": true}')
+        ask(broker.port, request, b'{"stream": "bed", "kind": "asystole", "seconds": 1e9}')
+        wait_for(lambda: len(responses(listener, "silence")) == 5, "the answers")
+        assert [one["status"] for one in responses(listener, "silence")] == ["ok", "ok", "error", "error", "error"]
+        alarm = listener.wait("bed", "alarm", kind="asystole")
+        assert alarm["silenced"] is True
+        others = [one for one in listener.of("bed", "alarm") if one["kind"] not in ("asystole", "hypotension")]
+        assert others
+        assert not any(one["silenced"] for one in others)
+
+
+def test_requests_are_off_unless_asked_for(broker: Broker, tmp_path: Path) -> None:
+    with listening(broker.port) as listener, running_agent(tmp_path, base_config(broker.port, simulated("bed"))):
+        listener.wait("bed", "beat", seq=0)
+        ask(broker.port, "edge-agent/dev/bridge/request/info", b"")
+        listener.wait("bed", "beat", seq=3)
+        assert responses(listener, "info") == []
+        assert not [one for one in listener.heard if one.topic.startswith("homeassistant")]
+
+
+def test_home_assistant_is_told_again_when_it_starts_again(broker: Broker, tmp_path: Path) -> None:
+    text = base_config(broker.port, simulated("bed")) + "\n[home_assistant]\nenabled = true\n"
+    with listening(broker.port) as listener, running_agent(tmp_path, text):
+
+        def told() -> int:
+            return sum(one.topic == HOME for one in listener.heard)
+
+        wait_for(lambda: told() == 1, "the discovery")
+        listener.wait("bed", "state")
+        ask(broker.port, "homeassistant/status", b"offline")
+        ask(broker.port, "homeassistant/status", b"online")
+        wait_for(lambda: told() == 2, "the discovery, again")
+
+
+def test_the_discovery_has_all_that_home_assistant_requires() -> None:
+    topic, payload = discovery("homeassistant", "edge-agent", "bay 7", ["bed1", "bed.2", "bed_2"])
+    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic)
+    found = json.loads(payload)
+    assert found["device"]["identifiers"]
+    assert found["origin"]["name"]
+    components = found["components"]
+    assert len(components) == 3 * 6 + 1
+    unique = [component["unique_id"] for component in components.values()]
+    assert len(set(unique)) == len(unique)
+    for component in components.values():
+        assert component["p"] in ("sensor", "binary_sensor", "event")
+        assert re.fullmatch(r"[a-zA-Z0-9_-]+", component["unique_id"])
+        assert component["state_topic"].startswith("edge-agent/bay 7/")
+        assert all(place["topic"].startswith("edge-agent/bay 7/") for place in component["availability"])
+    alarms = components["bed1-alarm"]
+    assert "asystole_raised" in alarms["event_types"]
+    rates = components["bed1-heart_rate"]
+    assert rates["expire_after"] > 0
+    assert object_id("a.b") != object_id("a_b")
+
+
+def test_metrics_say_what_health_says(broker: Broker, tmp_path: Path) -> None:
+    port = free_port()
+    text = base_config(broker.port, simulated("bed")) + f"\n[metrics]\nport = {port}\n"
+    with listening(broker.port) as listener, running_agent(tmp_path, text):
+        listener.wait("bed", "beat", seq=3)
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+            page = answer.read().decode()
+    values = dict(line.rsplit(" ", 1) for line in page.splitlines() if not line.startswith("#"))
+    assert float(values['edge_agent_stream_beats_total{stream="bed"}']) >= 4
+    assert values["edge_agent_broker_connected"] == "1.0"
+    assert values['edge_agent_stream_online{stream="bed"}'] == "1.0"
+    assert 0 < float(values['edge_agent_latency_seconds{quantile="0.5",stage="queue"}']) < 1
+    assert float(values["edge_agent_resident_megabytes"]) > 10
+
+
+def test_a_port_that_is_taken_is_one_clear_line(broker: Broker, tmp_path: Path) -> None:
+    text = base_config(broker.port, simulated("bed")) + f"\n[metrics]\nport = {broker.port}\n"
+    with running_agent(tmp_path, text) as agent:
+        assert agent.wait() == 1
+        assert "cannot be listened on" in agent.log
+        assert "Traceback" not in agent.log
+
+
+def test_the_file_of_lines_holds_what_was_published(broker: Broker, tmp_path: Path) -> None:
+    assert JsonlConfig(path=Path("x")).keep >= 1
+    text = base_config(broker.port, simulated("bed")) + '\n[jsonl]\npath = "lines/events.jsonl"\n'
+    with listening(broker.port) as listener:
+        with running_agent(tmp_path, text) as agent:
+            listener.wait("bed", "beat", seq=5)
+            agent.signal(signal.SIGTERM)
+            agent.wait()
+        heard = {one.payload for one in listener.heard if one.kind in ("beat", "verdict", "quality", "rhythm", "alarm")}
+    lines = set((tmp_path / "lines" / "events.jsonl").read_bytes().splitlines())
+    assert len(heard) > 6
+    assert heard <= lines
+
+
+def test_the_recorder_keeps_the_signal_of_the_alarm(broker: Broker, tmp_path: Path) -> None:
+    text = base_config(broker.port, simulated("bed", source='script = "demo"\nspeed = 20'))
+    text += '\n[recorder]\nfolder = "recordings"\nmode = "events"\nbefore_s = 10\n'
+    with listening(broker.port) as listener, running_agent(tmp_path, text) as agent:
+        alarm = listener.wait("bed", "alarm", state="raised")
+        listener.wait("bed", "alarm", state="cleared", id=alarm["id"])
+        agent.signal(signal.SIGTERM)
+        assert agent.wait() == 0
+        beats = [one["sample"] for one in listener.of("bed", "beat") if one["channel"] == alarm["channel"]]
+    headers = sorted((tmp_path / "recordings" / "bed").glob("*.hea"))
+    assert headers
+    record = wfdb.rdrecord(str(headers[0].with_suffix("")))
+    first = int(headers[0].stem.rsplit("-", 1)[1])
+    assert first < alarm["sample"] - 9 * record.fs
+    assert alarm["sample"] + 9 * record.fs < first + record.sig_len
+    found = wfdb.rdann(str(headers[0].with_suffix("")), "edge")
+    assert f"{alarm['kind']} raised" in [text.rstrip("\0") for text in found.aux_note]
+    channel = record.sig_name.index(alarm["channel"])
+    kept = {
+        first + int(at)
+        for at, c, s in zip(found.sample, found.chan, found.symbol, strict=True)
+        if s in "NSVFQ" and c == channel
+    }
+    assert kept == {at for at in beats if first <= at < first + record.sig_len}

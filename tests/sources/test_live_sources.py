@@ -1,0 +1,523 @@
+"""Pipes, sockets, brokers and LSL outlets: real ones, each sample once, and what is said when they go, babble or fall silent."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion
+
+from edge_agent.config import MqttConfig, MqttSource, SerialSource, StdinSource, TcpSource
+from edge_agent.errors import SourceBroken, SourceError, SourceLost
+from edge_agent.journey import Block, Samples
+from edge_agent.sources.base import Source
+from edge_agent.sources.mqtt_raw import MqttSamples, open_mqtt
+from edge_agent.sources.raw_blocks import Info, RawBlock, encode_binary, encode_info, encode_json
+from edge_agent.sources.serial_port import open_lines
+from edge_agent.sources.stdin import open_stdin
+from edge_agent.sources.tcp import open_tcp
+from tests.spine import ROOT, Broker, free_port, release, running_broker, wait_for
+
+FS = 250.0
+
+
+class Taking:
+    """A source's blocks, taken in a thread of their own."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.blocks: list[Block] = []
+        self.error: Exception | None = None
+        self.done = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            for block in self.source.blocks(self._stop):
+                self.blocks.append(block)
+        except Exception as error:  # noqa: BLE001  # for the test to look at
+            self.error = error
+        self.done.set()
+
+    @property
+    def values(self) -> Samples:
+        return np.concatenate([block.values for block in self.blocks], axis=1)
+
+    @property
+    def count(self) -> int:
+        return sum(block.values.shape[1] for block in self.blocks)
+
+    def failed(self) -> Exception:
+        assert self.done.wait(20), f"nothing failed; {self.count} samples came"
+        assert self.error is not None
+        return self.error
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(10)
+
+
+@contextmanager
+def taking(source: Source) -> Iterator[Taking]:
+    taken = Taking(source)
+    try:
+        yield taken
+    finally:
+        taken.stop()
+        source.close()
+
+
+def lines(first: int, end: int) -> bytes:
+    return b"".join(b"%d,%d\n" % (i, i % 40 + 80) for i in range(first, end))
+
+
+# -- TCP --------------------------------------------------------------------------------------------------------------
+
+
+def tcp(port: int, **changes: Any) -> TcpSource:
+    return TcpSource.model_validate(
+        {"type": "tcp", "port": port, "fs": FS, "columns": ["II", "ABP"], "silent_s": 1.0, **changes}
+    )
+
+
+def client(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=10)
+
+
+def test_a_client_s_lines_come_each_once_and_its_leaving_is_said() -> None:
+    source = open_tcp(tcp(free_port()))
+    port = int(source.port.name.rsplit(":", 1)[1])
+    with taking(source) as taken:
+        with client(port) as one:
+            one.sendall(b"hello\n" + lines(0, 5000))
+            wait_for(lambda: taken.count == 5000, "all lines")
+        assert "has hung up" in str(taken.failed())
+        assert isinstance(taken.error, SourceLost)
+        np.testing.assert_array_equal(taken.values[0], np.arange(5000))
+        assert source.counters()["lines_good"] == 5000
+        # It goes on listening: the next one is taken without opening anything anew.
+        again = Taking(source)
+        with client(port) as two:
+            two.sendall(b"\n" + lines(0, 100))
+            wait_for(lambda: again.count == 100, "the second client's lines")
+            again.stop()
+        assert source.counters()["lines_good"] == 5100
+
+
+def test_a_second_client_is_told_and_turned_away() -> None:
+    source = open_tcp(tcp(free_port(), silent_s=20.0))
+    port = int(source.port.name.rsplit(":", 1)[1])
+    with taking(source) as taken, client(port) as one:
+        one.sendall(b"\n" + lines(0, 10))
+        wait_for(lambda: taken.count == 10, "the first lines")
+        with client(port) as other:
+            assert other.recv(200).startswith(b"busy: another client is sending")
+            assert other.recv(200) == b""
+        one.sendall(lines(10, 20))
+        wait_for(lambda: taken.count == 20, "the first client's next lines")
+        assert source.counters()["refused"] == 1
+
+
+@pytest.mark.parametrize("noise", [b"7" * 4096, b"hello\n" * 600, os.urandom(4096)])
+def test_a_babbling_client_is_bounded_and_hung_up_on(noise: bytes) -> None:
+    source = open_tcp(tcp(free_port()))
+    port = int(source.port.name.rsplit(":", 1)[1])
+    with taking(source) as taken, client(port) as one:
+
+        def babble() -> None:
+            with suppress(OSError):
+                while True:
+                    one.sendall(noise)
+
+        threading.Thread(target=babble, daemon=True).start()
+        error = taken.failed()
+        assert str(error).startswith("silent:")
+        assert taken.count == 0
+
+
+def test_a_port_that_is_taken() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(SourceError, match="cannot be listened on"):
+        open_tcp(tcp(other.getsockname()[1]))
+
+
+def test_nobody_is_waited_for_in_the_way_of_a_stop() -> None:
+    source = open_tcp(tcp(free_port()))
+    taken = Taking(source)
+    time.sleep(0.1)
+    began = time.monotonic()
+    taken.stop()
+    assert time.monotonic() - began < 2
+    assert taken.error is None
+    source.close()
+    source.close()  # twice does no harm
+
+
+def test_a_damaged_line_keeps_its_time() -> None:
+    source = open_tcp(tcp(free_port(), silent_s=5.0))
+    port = int(source.port.name.rsplit(":", 1)[1])
+    with taking(source) as taken, client(port) as one:
+        one.sendall(
+            b"\n" + lines(0, 100) + b"100,8x\n" + b"10102,80\n"[:3] + b"\n" + b"battery low\n" + lines(102, 200)
+        )
+        wait_for(lambda: taken.count == 200, "all lines")
+        wanted = np.arange(200, dtype=np.float32)
+        wanted[100:102] = np.nan
+        np.testing.assert_array_equal(taken.values[0], wanted)
+        assert source.counters()["samples_lost_estimated"] == 2
+        assert source.counters()["lines_bad"] == 3
+
+
+# -- standard input ---------------------------------------------------------------------------------------------------
+
+STDIN = {"type": "stdin", "fs": FS, "columns": ["II", "ABP"]}
+
+
+@contextmanager
+def standard_input(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with os.fdopen(descriptor, "rb", closefd=True) as file:
+        monkeypatch.setattr(sys, "stdin", file)
+        yield
+
+
+def test_lines_on_the_standard_input_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    with standard_input(reading, monkeypatch), taking(open_stdin(StdinSource.model_validate(STDIN))) as taken:
+        os.write(writing, b"# a remark\n" + b"\n" + lines(0, 1000))
+        os.close(writing)
+        assert taken.done.wait(10)
+        assert taken.error is None
+        np.testing.assert_array_equal(taken.values[0], np.arange(1000))
+
+
+def test_an_empty_standard_input_is_said_once_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, b"not a number\n" * 3)
+    os.close(writing)
+    with standard_input(reading, monkeypatch), taking(open_stdin(StdinSource.model_validate(STDIN))) as taken:
+        error = taken.failed()
+        assert isinstance(error, SourceBroken)
+        assert "2 lines were not 2 numbers" in str(error)
+
+
+def test_a_file_on_the_standard_input_is_sent_to_its_own_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(lines(0, 10))
+    with (
+        standard_input(os.open(path, os.O_RDONLY), monkeypatch),
+        pytest.raises(SourceError, match='type = "file"'),
+    ):
+        open_stdin(StdinSource.model_validate(STDIN))
+
+
+# -- pyserial's URLs --------------------------------------------------------------------------------------------------
+
+
+def test_a_socket_is_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyserial cannot say how much waits in a socket: byte by byte, 250 lines a second would be 2500 calls."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        source = open_lines(
+            SerialSource(
+                type="serial",
+                port=f"socket://127.0.0.1:{server.getsockname()[1]}",
+                fs=FS,
+                columns=["II", "ABP"],
+                silent_s=1.0,
+            )
+        )
+        other, _ = server.accept()
+        calls = []
+        reading = source.port.read
+
+        def counted() -> bytes:
+            calls.append(1)
+            return reading()
+
+        monkeypatch.setattr(source.port, "read", counted)
+        with taking(source) as taken:
+            other.sendall(b"\n" + lines(0, 5000))
+            wait_for(lambda: taken.count == 5000, "all lines")
+            assert len(calls) < 100
+            other.close()
+            assert str(taken.failed()).startswith("end of file: socket://")
+        np.testing.assert_array_equal(taken.values[0], np.arange(5000))
+
+
+def test_pyserial_s_loop_takes_part() -> None:
+    source = open_lines(SerialSource(type="serial", port="loop://", fs=FS, columns=["II", "ABP"], silent_s=1.0))
+    with taking(source) as taken:
+        source.port.write(b"\n" + lines(0, 300))
+        wait_for(lambda: taken.count == 300, "all lines")
+
+
+# -- MQTT -------------------------------------------------------------------------------------------------------------
+
+INFO = Info(FS, ("II", "ABP"), ("uV", "mmHg"))
+N = 25
+
+
+def raw(number: int, session: int = 1) -> RawBlock:
+    t = np.arange(number * N, number * N + N, dtype=np.float32)
+    return RawBlock(number, number * N, session, np.stack([t, 80 + t % 40]))
+
+
+class Sensor:
+    def __init__(self, port: int, username: str | None = None, password: str | None = None) -> None:
+        self.client = paho.Client(CallbackAPIVersion.VERSION2)
+        if username is not None:
+            self.client.username_pw_set(username, password)
+        self.client.connect("127.0.0.1", port)
+        self.client.loop_start()
+
+    def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        self.client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
+
+    def close(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+        release(self.client)
+
+
+@contextmanager
+def sensing(port: int, **options: str) -> Iterator[Sensor]:
+    sensor = Sensor(port, **options)
+    try:
+        yield sensor
+    finally:
+        sensor.close()
+
+
+def mqtt(port: int, *, broker: dict[str, Any] | None = None, **changes: Any) -> MqttSource:
+    return MqttSource(
+        type="mqtt",
+        topic="ward/bed1/raw",
+        broker=MqttConfig.model_validate({"host": "127.0.0.1", "port": port, **(broker or {})}),
+        **{"silent_s": 1.5, "wait_info_s": 1.0, "reorder_s": 0.3, **changes},
+    )
+
+
+@pytest.fixture
+def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(program("mosquitto"), tmp_path) as running:
+        yield running
+
+
+FORMS: list[Callable[[RawBlock], bytes]] = [
+    lambda block: encode_binary(block, INFO),
+    lambda block: encode_binary(block, INFO, scale=(1.0, 0.5)),
+    lambda block: encode_json(block, INFO),
+]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=["float32", "int16", "json"])
+def test_blocks_of_a_sensor_come_in_order_and_each_once(form: Callable[[RawBlock], bytes], broker: Broker) -> None:
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        sensor.say("ward/bed1/raw", form(raw(99)), retain=True)  # an old block that the broker keeps: not a pulse
+        source = open_mqtt(mqtt(broker.port))
+        assert (source.info.fs, source.info.named("ecg"), source.info.named("abp")) == (FS, {"II": 0}, {"ABP": 1})
+        with taking(source) as taken:
+            for number in [10, 11, 13, 12, 12, 14, 14, 15, 19, 20]:  # out of order, twice, and three missing
+                sensor.say("ward/bed1/raw", form(raw(number)))
+            sensor.say("ward/bed1/raw", b"no block at all")
+            wait_for(lambda: taken.count == 8 * N, "the blocks")
+            assert [(block.first, block.lost_before, block.lost_exact) for block in taken.blocks] == [
+                *((n * N, 0, False) for n in range(6)),
+                (9 * N, 3 * N, True),
+                (10 * N, 0, False),
+            ]
+            wanted = np.concatenate([raw(n).values for n in (10, 11, 12, 13, 14, 15, 19, 20)], axis=1)
+            np.testing.assert_allclose(taken.values[0], wanted[0] / 1000, rtol=1e-6)  # microvolts
+            np.testing.assert_allclose(taken.values[1], wanted[1])
+            assert source.counters() == {
+                "frames_good": 10,
+                "frames_bad": 1,
+                "overruns": 0,
+                "duplicates": 2,
+                "reordered": 1,
+                "samples_lost": 3 * N,
+            }
+            assert "silent: ward/bed1/raw" in str(taken.failed())
+
+
+def test_a_sensor_that_starts_anew_and_one_that_changes(broker: Broker) -> None:
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        source = open_mqtt(mqtt(broker.port))
+        taken = Taking(source)
+        sensor.say("ward/bed1/raw", FORMS[0](raw(500)))
+        wait_for(lambda: taken.count == N, "the first block")
+        sensor.say("ward/bed1/raw", FORMS[0](raw(0, session=2)))
+        assert "has started anew" in str(taken.failed())
+        assert source.resumes
+        with taking(source) as again:
+            wait_for(lambda: again.count == N, "the block that showed it")
+            assert (again.blocks[0].first, again.blocks[0].values[1, 0]) == (0, 80)
+            other = Info(500.0, INFO.names, INFO.units)
+            sensor.say("ward/bed1/raw/info", encode_info(other), retain=True)
+            assert "has changed" in str(again.failed())
+            assert not source.resumes
+
+
+def test_a_broker_that_goes_and_comes_back(broker: Broker) -> None:
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        source = open_mqtt(mqtt(broker.port))
+        taken = Taking(source)
+        sensor.say("ward/bed1/raw", FORMS[0](raw(0)))
+        wait_for(lambda: taken.count == N, "the first block")
+    broker.stop()
+    assert "the broker has gone" in str(taken.failed())
+    with taking(source) as again:
+        broker.start()
+        with sensing(broker.port) as sensor:
+
+            def next_block() -> bool:
+                sensor.say("ward/bed1/raw", FORMS[0](raw(int(time.monotonic() * 10))))
+                time.sleep(0.1)
+                return again.count > 0
+
+            wait_for(next_block, "blocks after the broker came back")
+
+
+def test_what_is_wrong_with_a_broker_is_said(program: Callable[[str], str], tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match="cannot be reached"):
+        open_mqtt(mqtt(free_port()))
+    with running_broker(program("mosquitto"), tmp_path, passwords={"edge": "right"}) as broker:
+        secret = tmp_path / "secret"
+        secret.write_text("wrong\n", encoding="utf-8")
+        with pytest.raises(SourceError, match="refused the connection"):
+            open_mqtt(mqtt(broker.port, broker={"username": "edge", "password_file": secret}))
+        secret.write_text("right\n", encoding="utf-8")
+        options = {"username": "edge", "password_file": secret}
+        with pytest.raises(SourceError, match="nothing is retained on ward/bed1/raw/info"):
+            open_mqtt(mqtt(broker.port, broker=options))
+        with sensing(broker.port, username="edge", password="right") as sensor:
+            sensor.say("ward/bed1/raw/info", b"hello", retain=True)
+            with pytest.raises(SourceError, match="cannot be understood"):
+                open_mqtt(mqtt(broker.port, broker=options))
+            sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+            open_mqtt(mqtt(broker.port, broker=options)).close()
+
+
+def test_more_blocks_than_are_taken_are_dropped_and_counted(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge_agent.sources.mqtt_raw.MOST_QUEUED", 10)
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        source: MqttSamples = open_mqtt(mqtt(broker.port, reorder_s=0.0))
+        for number in range(40):
+            sensor.say("ward/bed1/raw", FORMS[0](raw(number)))
+        wait_for(lambda: source.counters()["overruns"] == 30, "30 blocks too many")
+        with taking(source) as taken:
+            wait_for(lambda: taken.count == 10 * N, "those that were kept")
+            sensor.say("ward/bed1/raw", FORMS[0](raw(40)))
+            wait_for(lambda: taken.count == 11 * N, "the next")
+            assert (taken.blocks[-1].lost_before, taken.blocks[-1].lost_exact) == (30 * N, True)
+
+
+# -- LSL --------------------------------------------------------------------------------------------------------------
+
+OUTLET = """
+import json, sys, time, pylsl
+name, sleep_at = sys.argv[1], int(sys.argv[2])
+info = pylsl.StreamInfo(name, "ECG", 3, 250.0, "float32", name + "-id")
+channels = info.desc().append_child("channels")
+for label, unit in (("II", "microvolts"), ("ABP", "mmHg"), ("AUX", "")):
+    channels.append_child("channel").append_child_value("label", label).append_child_value("unit", unit)
+outlet = pylsl.StreamOutlet(info)
+print("ready", flush=True)
+assert outlet.wait_for_consumers(20)
+began = pylsl.local_clock()
+for i in range(750):
+    at = i / 250 + (1.0 if i >= sleep_at else 0.0)
+    while pylsl.local_clock() - began < at:
+        time.sleep(0.001)
+    outlet.push_sample([i, 80.0, 1.0], began + at)
+print("sent", flush=True)
+sys.stdin.readline()
+"""
+
+
+LSL_CONFIG = "[multicast]\nResolveScope = machine\n[lab]\nKnownPeers = {127.0.0.1}\n"
+
+
+def test_an_lsl_outlet_through_its_inlet(tmp_path: Path) -> None:
+    """In processes of their own: LSL reads its configuration once, and its threads outlive a test."""
+    pytest.importorskip("pylsl")
+    (tmp_path / "lsl.cfg").write_text(LSL_CONFIG, encoding="utf-8")
+    environment = {**os.environ, "LSLAPICFG": str(tmp_path / "lsl.cfg"), "PYTHONPATH": str(ROOT)}
+    inlet = """
+import json, sys, threading
+from edge_agent.config import LslSource
+from edge_agent.errors import SourceError, SourceLost
+from edge_agent.sources.lsl import open_lsl
+try:
+    open_lsl(LslSource(type="lsl", name="nobody", resolve_s=0.5))
+except SourceError as error:
+    missing = str(error)
+source = open_lsl(LslSource(type="lsl", name=sys.argv[1], columns=["II", "ABP", "-"], resolve_s=10, silent_s=2))
+print(json.dumps([[s.name, s.kind, s.unit] for s in source.info.signals]), source.info.fs, flush=True)
+blocks = []
+try:
+    for block in source.blocks(threading.Event()):
+        blocks.append([block.first, block.lost_before, block.values[0].tolist()])
+except SourceLost as error:
+    lost = str(error)
+print(json.dumps({"blocks": blocks, "missing": missing, "lost": lost, "counters": source.counters()}))
+source.close()
+"""
+    name = f"test-{os.getpid()}"
+    outlet = subprocess.Popen(
+        [sys.executable, "-c", OUTLET, name, "400"],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert outlet.stdout is not None
+        assert outlet.stdout.readline() == "ready\n"
+        done = subprocess.run(
+            [sys.executable, "-c", inlet, name],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        outlet.kill()
+        outlet.communicate()
+    assert done.returncode == 0, done.stderr[-2000:]
+    first, last = done.stdout.strip().splitlines()
+    assert first == '[["II", "ecg", "mV"], ["ABP", "abp", "mmHg"]] 250.0'
+    result = json.loads(last)
+    assert "there is no LSL outlet of name 'nobody'" in result["missing"]
+    assert "no sample for 2 s" in result["lost"]
+    values = [value for _, _, row in result["blocks"] for value in row]
+    np.testing.assert_allclose(values, np.arange(750) / 1000, rtol=1e-6)
+    gaps = [(first, lost) for first, lost, _ in result["blocks"] if lost]
+    assert gaps == [(650, 250)]
+    assert result["counters"]["samples_lost_estimated"] == 250
+
+
+def test_lsl_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_agent.sources.lsl import library
+
+    monkeypatch.setitem(sys.modules, "pylsl", None)
+    with pytest.raises(SourceError, match="pip install"):
+        library()
