@@ -88,7 +88,8 @@ def scratch() -> Iterator[Path]:
 
 def config_text(port: int, streams: str, qos_beats: int = 0) -> str:
     """A configuration with the defaults that ship, for a broker on loopback."""
-    return f'[device]\nid = "{DEVICE}"\n[mqtt]\nhost = "127.0.0.1"\nport = {port}\nqos_beats = {qos_beats}\n[outbox]\nfolder = "."\n{streams}'
+    mqtt = f'[mqtt]\nhost = "127.0.0.1"\nport = {port}\nqos_beats = {qos_beats}\n'
+    return f'[device]\nid = "{DEVICE}"\n{mqtt}[outbox]\nfolder = "."\n{streams}'
 
 
 def stream_text(name: str, channels: str, *, script: str, seed: int, fs: int = 250) -> str:

@@ -148,7 +148,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from edge_agent import config
-    from edge_agent.inference.judge import Judge, load_models, shipped_models
+    from edge_agent.inference.judge import Judge, default_names, load_models, shipped_models
     from edge_agent.replay import Settings, Summary, distinct, replay
 
     folder, settings = shipped_models(), Settings()
@@ -160,7 +160,7 @@ def _replay(arguments: argparse.Namespace) -> int:
     if arguments.models is not None:
         names = [] if arguments.models == "none" else [name.strip() for name in arguments.models.split(",")]
         settings = replace(settings, models=tuple(names))
-    judge = Judge(load_models(folder, names))
+    judge = Judge(load_models(folder, default_names(folder) if names is None else names))
     summaries: list[Summary] = []
     _not_an_input(arguments.events, arguments.records)
     with _open_events(arguments.events) as events_file:

@@ -15,7 +15,7 @@ from typing import Any, Literal, cast, get_args
 from edge_agent import __version__, config, events
 from edge_agent.config import Config
 from edge_agent.errors import ArtifactError, ConfigError, EdgeAgentError, RequestError, SourceError
-from edge_agent.inference.judge import Judge, LoadedModel, load_models, model_names, shipped_models
+from edge_agent.inference.judge import Judge, LoadedModel, default_names, load_models, shipped_models
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.outputs.hub import Outputs
 from edge_agent.outputs.metrics import Metrics
@@ -39,7 +39,7 @@ def models_for(settings: Config) -> dict[str, LoadedModel]:
     folder = settings.inference.models_dir or shipped_models()
     named = sorted({name for stream in settings.stream for name in stream.models or ()})
     if any(stream.models is None for stream in settings.stream):
-        there = model_names(folder)
+        there = default_names(folder)
         if not there:
             raise ArtifactError(f"{folder}: holds no model", remedy="models = [] in a stream says that none is wanted")
         return load_models(folder, sorted({*named, *there}))

@@ -49,6 +49,8 @@ GAP_TICKED_S = 60.0
 """Time passes in a gap, too; but of a night without a board only the last minute is gone through tick by tick."""
 UPDATE_S = 10.0
 """Between two messages of an alarm that goes on, if its evidence has changed."""
+JUDGES_QUALITY = frozenset({"abp-segment"})
+"""Tasks that are about artefacts: what a bad signal keeps from other models is what these are asked about."""
 FRESH_S = 5.0
 """A vital sign older than this is unknown."""
 
@@ -281,7 +283,10 @@ class Pipeline:
             )
 
     def _window(self, pending: Pending) -> Window:
-        return pending.feeder.cut(pending, self.ring, self._evidence.worth(pending.feeder.channel).reasons)
+        reasons = self._evidence.worth(pending.feeder.channel).reasons
+        if pending.feeder.manifest.task in JUDGES_QUALITY:
+            reasons = tuple(reason for reason in reasons if reason == "lead_off")
+        return pending.feeder.cut(pending, self.ring, reasons)
 
     def _tick(self, now: int) -> Iterator[Out]:
         yield from self._forget_rhythm(now)

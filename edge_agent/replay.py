@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from edge_agent import events
 from edge_agent.clock import RecordedClock
 from edge_agent.config import AlarmLimits, StreamConfig
-from edge_agent.inference.judge import Judge
+from edge_agent.inference.judge import Judge, by_default
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.outputs.annotations import AnnotationWriter
 from edge_agent.pipeline import Pipeline, Tick
@@ -87,7 +87,9 @@ def run_blocks(
     """The whole journey, inline: what the daemon does with its threads, one step after the other."""
     clock = RecordedClock(info.fs, info.began)
     stamp = Stamp(device=settings.device, stream=stream, session=SESSION, fs=info.fs, clock=clock, delay_s=info.delay_s)
-    wanted = judge.models if settings.models is None else {name: judge.models[name] for name in settings.models}
+    wanted = (
+        by_default(judge.models) if settings.models is None else {name: judge.models[name] for name in settings.models}
+    )
     manifests = [model.artifact.manifest for model in wanted.values()]
     pipeline = Pipeline(info, models=manifests, limits=settings.limits, detector=settings.detector, stamp=stamp)
     lane = VerdictLane(

@@ -14,7 +14,7 @@ from edge_agent import events
 from edge_agent.clock import LiveClock, RecordedClock
 from edge_agent.config import StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
-from edge_agent.inference.judge import Judge
+from edge_agent.inference.judge import Judge, by_default
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline, Tick
@@ -118,7 +118,9 @@ class StreamRunner:
             delay_s=info.delay_s,
         )
         models = self._judge.models
-        wanted = models if self.config.models is None else {name: models[name] for name in self.config.models}
+        wanted = (
+            by_default(models) if self.config.models is None else {name: models[name] for name in self.config.models}
+        )
         manifests = [model.artifact.manifest for model in wanted.values()]
         self.pipeline = Pipeline(
             info, models=manifests, limits=self.config.alarms, detector=self.config.detector, stamp=stamp

@@ -106,6 +106,8 @@ class CpuEngine:
         for tensor, values in zip(self._inputs, inputs, strict=True):
             self._interpreter.set_tensor(tensor.index, quantise(values, tensor))
         try:
+            # A recurrent file keeps its state from call to call; a window must not know the one before it.
+            self._interpreter.reset_all_variables()
             self._interpreter.invoke()
         except RuntimeError as error:
             raise EngineError(f"{self.backend} failed at a call: {str(error).splitlines()[0]}") from None

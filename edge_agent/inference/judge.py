@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +47,23 @@ def load_models(folder: Path, names: list[str] | None = None) -> dict[str, Loade
             raise ArtifactError(f"{folder / name}: the manifest names the model {artifact.name!r}, its folder {name!r}")
         loaded[name] = LoadedModel(artifact, open_engine(artifact))
     return loaded
+
+
+def default_names(folder: Path) -> list[str]:
+    """Those of a folder that run where none is named. One that cannot be read is among them, to be refused by name."""
+
+    def optional(name: str) -> bool:
+        try:
+            return json.loads((folder / name / "manifest.json").read_bytes()).get("optional") is True
+        except (OSError, ValueError, AttributeError):
+            return False
+
+    return [name for name in model_names(folder) if not optional(name)]
+
+
+def by_default(models: Mapping[str, LoadedModel]) -> dict[str, LoadedModel]:
+    """Those that run where a stream names none."""
+    return {name: model for name, model in models.items() if not model.artifact.manifest.optional}
 
 
 def softmax(scores: Samples) -> Samples:

@@ -184,6 +184,7 @@ class Manifest(Strict):
     version: str = Field(pattern=VERSION)
     task: Literal["ecg-beat", "ecg-rhythm", "abp-segment", "other"]
     labels: list[str] = Field(min_length=2)
+    optional: bool = Field(default=False, description="Runs only where a stream names it: a model kept for comparison.")
     anchor: Anchor
     inputs: list[ModelInput] = Field(min_length=1, max_length=8)
     output: Output

@@ -17,7 +17,7 @@ from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.inference import engine
 from edge_agent.inference.engine import CpuEngine, find_runtime, quantise
 from edge_agent.inference.engine import Tensor as EngineTensor
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.inference.judge import by_default, default_names, load_models, model_names, shipped_models
 from edge_agent.journey import Samples
 from tests.inference.tiny import Tensor, dense, joining
 
@@ -178,3 +178,20 @@ def test_the_runtime_is_imported_only_when_a_model_is_loaded() -> None:
     assert importlib.util.find_spec("edge_agent.inference.engine") is not None
     source = Path(str(sys.modules["edge_agent.inference.engine"].__file__)).read_text(encoding="utf-8")
     assert not [line for line in source.splitlines() if line.startswith(("import ai_edge", "from ai_edge"))]
+
+
+@pytest.mark.parametrize("name", model_names(shipped_models()))
+def test_no_window_knows_the_one_before_it(name: str) -> None:
+    """An LSTM layer keeps its state from call to call unless it is told not to."""
+    model = load_models(shipped_models(), [name])[name]
+    cases = list(zip(*model.artifact.golden_inputs, strict=True))[:8]
+    forwards = [model.engine.invoke(case) for case in cases]
+    backwards = [model.engine.invoke(case) for case in reversed(cases)][::-1]
+    assert all(np.array_equal(one, other) for one, other in zip(forwards, backwards, strict=True))
+
+
+def test_a_model_for_comparison_runs_only_where_it_is_named() -> None:
+    there, default = model_names(shipped_models()), default_names(shipped_models())
+    assert set(there) - set(default) == {"abp-segment-lstm"}
+    loaded = load_models(shipped_models(), there)
+    assert set(by_default(loaded)) == set(default)

@@ -1,75 +1,60 @@
-"""The beat model: what a beat looks like (a small conv net) and when it came (an RR expert), one file with two inputs.
+"""The beat model: what a beat looks like beside the patient's usual one, and when it came; one file with four inputs.
 
-Between patients, one net that sees both learns the ectopics of the few patients it was trained on. So the two questions
-are learned apart: the wave net tells {N or S}, V, F and Q from the beat's shape and the three seconds before it, on
-MIT-BIH's DS1; the expert tells S from N by RR features alone, on VitalDB's many patients. The share of {N or S} is divided
-by the expert's answer d, the logit of S against N: log p(S) = log p(N or S) + log sigmoid(d), with log sigmoid(d) taken as
--relu(-d), so that additions and dense layers do it all. (Adding d itself to S would make a premature V an S: it raises the
-sum of both.)
+Between patients, one net that sees everything learns the ectopics of the few patients it was trained on. So three questions are
+learned apart and put into one net:
+
+* {N or S}, V, F or Q: a small conv net on the beat and the usual beat as two channels, with numbers about rhythm and shape beside;
+  several of them, differing in their seed alone, are averaged. MIT-BIH's DS1.
+* S or N by rhythm alone: a dense net, the expert, of which two are averaged. VitalDB's annotations (many patients, no signal).
+* S or N at last: a logistic of the expert's answer and the numbers about the P wave. DS1, every patient's beats as they come.
+
+The share of {N or S} is divided by that logistic's answer d: log p(S) = log p(N or S) + log sigmoid(d), with log sigmoid(d)
+taken as -relu(-d), so that additions and dense layers do it all. (Adding d itself to S would make a premature V an S.)
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.signal.usual_beat import SHAPE_FEATURES
 from edge_train import augment
+from edge_train.beat_choices import best_offset, f1_at_zero, fit_logistic, v_margin
+from edge_train.beat_nets import (
+    CLIPS,
+    P_FEATURES,
+    WAVE,
+    assemble,
+    expert_net,
+    flat_inputs,
+    shaped,
+    wave_inputs,
+    wave_net,
+)
+from edge_train.beat_nets import Plan as Plan
+from edge_train.beat_nets import load_fit as load_fit
 from edge_train.data import (
-    BEAT,
-    FEATURES,
     FOLDS,
     LABELS,
-    PAST,
+    SIMULATED,
     Beats,
+    DataError,
     Floats,
     Ints,
     RrBeats,
     check_split,
     require_classes,
 )
+from edge_train.metrics import average_precision
+from edge_train.runtime import quiet
 
-CLIP = 1.0
-"""RR features saturate here, in training and (by the range of the int8 input) on the device."""
-WAVE = ("NS", "V", "F", "Q")
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What one training does; with the seed and the data's digest, all that is needed to repeat it."""
-
-    filters: tuple[int, ...] = (12, 16, 24, 32)
-    kernels: tuple[int, ...] = (9, 5, 5, 3)
-    past_filters: tuple[int, ...] = (12, 16, 16)
-    past_kernels: tuple[int, ...] = (7, 5, 5)
-    dense: int = 16
-    expert: tuple[int, ...] = (32, 32)
-    epochs: int = 16
-    batch: int = 128
-    rate: float = 1.5e-3
-    smoothing: float = 0.05
-    """Of the labels: keeps the logits small, which int8 needs too."""
-    mixing: float = 0.6
-    """Mixup's alpha: pairs of beats are blended, labels too. 21 patients are few, and this is the net's best protection."""
-    per_epoch: tuple[int, ...] = (5000, 2500, 300, 30)
-    """Beats of each WAVE class drawn for one epoch."""
-    other_leads: float = 0.25
-    """Share of the beats drawn that come from the record's other lead."""
-    patience: int = 8
-    expert_epochs: int = 25
-    expert_batch: int = 512
-    expert_per_epoch: tuple[int, int] = (60_000, 20_000)
-    """Beats drawn for one epoch of the expert: normal, premature."""
-
-
-def clip(features: Floats) -> Floats:
-    return np.clip(features, -CLIP, CLIP).astype(np.float32)
 
 
 def wave_target(label: Ints) -> Ints:
@@ -77,165 +62,35 @@ def wave_target(label: Ints) -> Ints:
     return np.array([0, 0, 1, 2, 3], np.int64)[label]
 
 
-def quiet() -> Any:
-    """TensorFlow on one thread and deterministic: results repeat bit for bit, and nothing is gained by more for nets this small."""
-    import os
-
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
-    except RuntimeError:
-        pass  # already running in this process: as it was set then
-    tf.config.experimental.enable_op_determinism()
-    return tf
+def representative(beats: Beats, n: int, seed: int) -> dict[str, Floats]:
+    """Inputs that show the converter the range of every tensor: all classes alike, augmented. Flat rows, by name."""
+    rng = np.random.default_rng(seed)
+    classes = [np.flatnonzero(beats.label == label) for label in np.unique(beats.label)]
+    drawn = rng.permutation(np.concatenate([rng.choice(pool, n // len(classes)) for pool in classes]))
+    inputs = shaped(augment.vary(flat_inputs(beats.pick(drawn)), rng, augment.Strength()))
+    shown = {name: x.reshape(len(x), -1) for name, x in zip(CLIPS, inputs, strict=True)}
+    for name, clip in CLIPS.items():
+        shown[name][-2], shown[name][-1] = -clip, clip  # so that an input's range is what training clipped to
+    return shown
 
 
-# --- nets -------------------------------------------------------------------------------------------------------------
+def clear_first(tflite: bytes, shown: dict[str, Floats], looked_at: int = 200, lead: float = 0.8) -> dict[str, Floats]:
+    """The same cases, those in front that this file decides clearly: golden vectors are taken from there.
 
-
-def _convolve(tf: Any, x: Any, filters: tuple[int, ...], kernels: tuple[int, ...], name: str) -> Any:
-    for i, (filter_, kernel) in enumerate(zip(filters, kernels, strict=True)):
-        layer = tf.keras.layers.Conv2D(
-            filter_, (1, kernel), strides=(1, 2), padding="same", activation="relu6", name=f"{name}{i}"
-        )
-        x = layer(x)
-    return x
-
-
-def _inputs(tf: Any, batch: int | None = None) -> tuple[Any, Any, Any]:
-    """The daemon takes a file's inputs in order of name, and the manifest lists them so."""
-    return (
-        tf.keras.Input((1, BEAT.samples, 1), batch_size=batch, name="beat"),
-        tf.keras.Input((1, PAST.samples, 1), batch_size=batch, name="past"),
-        tf.keras.Input((len(FEATURES),), batch_size=batch, name="rr"),
-    )
-
-
-def _wave_body(tf: Any, beat: Any, past: Any, rr: Any, plan: Plan) -> Any:
-    """Height-1 2-D operators only: all of them map to the Edge TPU."""
-    layers = tf.keras.layers
-    x = _convolve(tf, beat, plan.filters, plan.kernels, "beat_conv")
-    x = layers.AveragePooling2D((1, 2), name="beat_pool")(x)
-    x = layers.Dropout(0.5, name="beat_drop")(layers.Flatten(name="beat_flat")(x))
-    shape = layers.Dense(plan.dense, activation="relu6", name="shape")(x)
-    x = _convolve(tf, past, plan.past_filters, plan.past_kernels, "past_conv")
-    usual = layers.Flatten(name="usual_flat")(layers.AveragePooling2D((1, x.shape[2]), name="usual")(x))
-    x = layers.Dropout(0.4, name="past_drop")(layers.Flatten(name="past_flat")(x))
-    before = layers.Dense(plan.dense, activation="relu6", name="before")(x)
-    context = layers.Dense(8, activation="relu6", name="context")(rr)
-    return layers.Concatenate(name="all")([shape, usual, before, context])
-
-
-def wave_net(plan: Plan) -> Any:
-    tf = quiet()
-    inputs = _inputs(tf)
-    return tf.keras.Model(inputs, tf.keras.layers.Dense(len(WAVE), name="wave")(_wave_body(tf, *inputs, plan)))
-
-
-def _expert_body(tf: Any, rr: Any, plan: Plan) -> Any:
-    x = rr
-    for i, width in enumerate(plan.expert):
-        x = tf.keras.layers.Dense(width, activation="relu6", name=f"expert{i}")(x)
-    return x
-
-
-def expert_net(plan: Plan) -> Any:
-    tf = quiet()
-    rr = tf.keras.Input((len(FEATURES),), name="rr")
-    out = tf.keras.layers.Dense(1, name="expert")(_expert_body(tf, rr, plan))
-    return tf.keras.Model(rr, out)
-
-
-def whole_net(plan: Plan, batch: int | None = None) -> Any:
-    """The net of both. For export, batch 1: a dynamic batch adds operators that the Edge TPU compiler refuses."""
-    tf = quiet()
-    inputs = _inputs(tf, batch)
-    seen = tf.keras.layers.Dense(len(LABELS), name="wave5")(_wave_body(tf, *inputs, plan))
-    sides = tf.keras.layers.Dense(2, activation="relu", name="sides")(
-        _expert_body(tf, inputs[2], plan)
-    )  # relu(d), relu(-d)
-    timed = tf.keras.layers.Dense(len(LABELS), use_bias=False, name="timed")(sides)
-    total = tf.keras.layers.Add(name="add")([seen, timed])
-    return tf.keras.Model(inputs, tf.keras.layers.Softmax(name="scores")(total))
-
-
-def assemble(plan: Plan, wave: Any, expert: Any, offsets: dict[str, float]) -> Any:
-    """Both nets' weights in one; ``offsets`` of the classes go into the biases, so that the largest score decides."""
-    model = whole_net(plan)
-    for source in (wave, expert):
-        for layer in source.layers:
-            if layer.weights and layer.name not in ("wave", "expert"):
-                model.get_layer(layer.name).set_weights(layer.get_weights())
-    kernel, bias = wave.get_layer("wave").get_weights()
-    spread = [WAVE.index("NS"), WAVE.index("NS"), 1, 2, 3]
-    shift = np.array([offsets.get(label, 0.0) if label != "S" else 0.0 for label in LABELS], np.float32)
-    model.get_layer("wave5").set_weights([kernel[:, spread], bias[spread] + shift])
-    kernel, bias = expert.get_layer("expert").get_weights()
-    both = np.array([1, -1], np.float32)
-    model.get_layer("sides").set_weights([kernel * both, (bias + np.float32(offsets.get("S", 0.0))) * both])
-    divide = np.zeros((2, len(LABELS)), np.float32)
-    divide[0, LABELS.index("N")] = divide[1, LABELS.index("S")] = -1
-    model.get_layer("timed").set_weights([divide])
-    return model
-
-
-def load_fit(folder: Path, batch: int | None = None) -> tuple[Any, dict[str, Any]]:
-    """A fitted float model and its facts."""
-    facts = json.loads((folder / "fit.json").read_text())
-    stored: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts["plan"].items()}
-    plan = Plan(**stored)
-    model = whole_net(plan, batch)
-    model.load_weights(folder / "model.weights.h5")
-    return model, facts
-
-
-# --- measures ---------------------------------------------------------------------------------------------------------
-
-
-def average_precision(score: NDArray[Any], truth: NDArray[Any]) -> float:
-    """Area under the precision-recall curve; needs no threshold."""
-    order = np.argsort(-score, kind="stable")
-    hit = truth[order].astype(np.float64)
-    if hit.sum() == 0:
-        return 0.0
-    precision = np.cumsum(hit) / np.arange(1, hit.size + 1)
-    return float((precision * hit).sum() / hit.sum())
-
-
-def best_offset(margin: Floats, truth: NDArray[Any], record: NDArray[np.str_], fewest: int = 10) -> tuple[float, float]:
-    """Offset of a class by the mean F1 over the patients who have it; the false alarms of those who have none weigh on each.
-
-    Pooled over beats, one patient would decide (209 has four tenths of DS1's S). ``margin``: the class's logit above the
-    best of the others.
+    Where two classes are equally likely, a kernel's one LSB of a logit becomes a dozen of a score, which would tell nothing
+    about a machine that computes wrongly.
     """
-    names, count = np.unique(record[truth], return_counts=True)
-    having = names[count >= fewest]
-    rest = ~np.isin(record, having)
-    grid = np.arange(-5, 5.01, 0.1)
-    means = []
-    for offset in grid:
-        said = margin + offset > 0
-        false_rate = float((said & ~truth)[rest].sum()) / max(1, int(rest.sum()))
-        each = []
-        for name in having:
-            at = record == name
-            hit = float((said & truth)[at].sum())
-            wrong = float((said != truth)[at].sum()) + false_rate * float(at.sum())
-            each.append(2 * hit / max(1.0, 2 * hit + wrong))
-        means.append(float(np.mean(each)) if each else 0.0)
-    good = np.flatnonzero(np.array(means) >= max(means) - 0.005)  # the middle of the best stretch, not its edge
-    return float(np.median(grid[good])), float(max(means))
+    from edge_train.pack import Reference
+
+    reference = Reference(tflite)
+    cases = list(zip(*(shown[name][:looked_at] for name in CLIPS), strict=True))
+    scores = np.sort([reference.invoke(*case) for case in cases], axis=1)
+    unclear = scores[:, -1] - scores[:, -2] < lead
+    order = np.concatenate([np.argsort(unclear, kind="stable"), np.arange(len(cases), len(shown["beat"]))])
+    return {name: x[order] for name, x in shown.items()}
 
 
-def v_margin(logits: Floats) -> Floats:
-    return np.asarray(logits[:, 1] - np.delete(logits, 1, axis=1).max(axis=1), np.float32)
-
-
-# --- fitting ----------------------------------------------------------------------------------------------------------
+# --- fitting --------------------------------------------------------------------------------------------------------------
 
 
 class _Smoothed:
@@ -243,42 +98,49 @@ class _Smoothed:
 
     def __init__(self, keep: float = 0.6) -> None:
         self._keep = keep
-        self.weights: list[Any] | None = None
+        self.weights: list[Any] = []
 
-    def add(self, weights: list[Any]) -> list[Any]:
-        if self.weights is None:
+    def add(self, weights: list[Any]) -> None:
+        if not self.weights:
             self.weights = [w.copy() for w in weights]
         else:
             self.weights = [
                 self._keep * old + (1 - self._keep) * new for old, new in zip(self.weights, weights, strict=True)
             ]
-        return self.weights
 
 
-def _draw(
-    target: Ints, record: NDArray[np.str_], main: NDArray[np.bool_], plan: Plan, rng: np.random.Generator
-) -> Ints:
-    """Beats of one epoch: classes in the plan's numbers, patients by the root of how many they have."""
-    chosen = []
-    for which, many in enumerate(plan.per_epoch):
-        for lead, share in ((main, 1 - plan.other_leads), (~main, plan.other_leads)):
-            pool = np.flatnonzero((target == which) & lead)
-            if pool.size:
-                _, inverse, count = np.unique(record[pool], return_inverse=True, return_counts=True)
-                weight = 1 / np.sqrt(count[inverse])
-                chosen.append(rng.choice(pool, round(many * share), p=weight / weight.sum()))
+def _by_root(pool: Ints, group: NDArray[Any]) -> Floats:
+    """Chances to be drawn: patients by the root of how many beats they have."""
+    _, inverse, count = np.unique(group[pool], return_inverse=True, return_counts=True)
+    chance = 1 / np.sqrt(count[inverse])
+    return np.asarray(np.cumsum(chance) / chance.sum())
+
+
+def _draw(pools: list[tuple[Ints, Floats, int]], rng: np.random.Generator) -> Ints:
+    chosen = [pool[np.searchsorted(chance, rng.random(n)).clip(0, pool.size - 1)] for pool, chance, n in pools]
     order: Ints = rng.permutation(np.concatenate(chosen))
     return order
 
 
-def _rate_at(plan_rate: float, epoch: int, epochs: int) -> float:
-    return plan_rate * (0.05 + 0.95 * 0.5 * (1 + float(np.cos(np.pi * epoch / epochs))))
+def _wave_pools(beats: Beats, target: Ints, plan: Plan) -> list[tuple[Ints, Floats, int]]:
+    simulated = beats.copy == SIMULATED
+    main = main_lead_of(beats) & ~simulated
+    shares = (
+        (main, 1 - plan.other_leads - plan.simulated),
+        (~main & ~simulated, plan.other_leads),
+        (simulated, plan.simulated),
+    )
+    pools = []
+    for which, many in enumerate(plan.per_epoch):
+        for source, share in shares:
+            pool = np.flatnonzero((target == which) & source)
+            if pool.size and share > 0:
+                pools.append((pool, _by_root(pool, beats.record), round(many * share)))
+    return pools
 
 
-def model_inputs(beats: Beats, rng: np.random.Generator, how: augment.Strength) -> list[Floats]:
-    """What the nets take, of beats as they are (augment.NONE) or as others might be."""
-    beat, past = augment.windows(beats, rng, how)
-    return [beat[:, None, :, None], past[:, None, :, None], augment.drop_features(clip(beats.features), rng, how)]
+def _rate_at(rate: float, epoch: int, epochs: int) -> float:
+    return rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * epoch / epochs))))
 
 
 def _mix(x: list[Floats], y: Floats, rng: np.random.Generator, alpha: float) -> tuple[list[Floats], Floats]:
@@ -295,55 +157,52 @@ def _mix(x: list[Floats], y: Floats, rng: np.random.Generator, alpha: float) -> 
     return [blend(each) for each in x], blend(y)
 
 
-def fit_wave(
-    beats: Beats, plan: Plan, seed: int, say: Say, epochs: int, ask: Beats | None = None
-) -> tuple[Any, list[Floats]]:
-    """The wave net, and the logits of ``ask`` after every epoch."""
+def fit_wave(beats: Beats, plan: Plan, seed: int, member: int, say: Say) -> Any:
+    """One wave net."""
     tf = quiet()
-    tf.keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    if ask is not None:
-        check_split(sorted(set(beats.record)), sorted(set(ask.record)))
-        asked = model_inputs(ask, rng, augment.NONE)
+    tf.keras.utils.set_random_seed(1000 * seed + member)
+    rng = np.random.default_rng([seed, member])
     require_classes(beats.label, ("N", "V"), "training beats")
-    target, main = wave_target(beats.label), main_lead_of(beats)
-    model = wave_net(plan)
+    target = wave_target(beats.label)
+    pools = _wave_pools(beats, target, plan)
+    model = wave_net(plan, member)
     loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=plan.smoothing)
     model.compile(tf.keras.optimizers.Adam(plan.rate, clipnorm=1.0), loss)
-    smoothed, answers = _Smoothed(), []
-    for epoch in range(epochs):
+    smoothed = _Smoothed()
+    for epoch in range(plan.epochs):
         model.optimizer.learning_rate.assign(_rate_at(plan.rate, epoch, plan.epochs))
-        drawn = _draw(target, beats.record, main, plan, rng)
-        x = model_inputs(beats.pick(drawn), rng, augment.Strength())
+        drawn = _draw(pools, rng)
+        x = wave_inputs(shaped(augment.vary(flat_inputs(beats.pick(drawn)), rng, augment.Strength())))
         x, y = _mix(x, np.eye(len(WAVE), dtype=np.float32)[target[drawn]], rng, plan.mixing)
         fitted = model.fit(x, y, batch_size=plan.batch, epochs=1, shuffle=False, verbose=0)
-        say(f"  wave {epoch + 1:3d}  loss {float(fitted.history['loss'][0]):.4f}")
-        raw, mean = model.get_weights(), smoothed.add(model.get_weights())
-        model.set_weights(mean)
-        if ask is not None:
-            answers.append(model.predict(asked, batch_size=1024, verbose=0))
-        if epoch < epochs - 1:
-            model.set_weights(raw)
-    return model, answers
+        say(f"  wave {member} epoch {epoch + 1:3d}  loss {float(fitted.history['loss'][0]):.4f}")
+        smoothed.add(model.get_weights())
+    model.set_weights(smoothed.weights)
+    return model
 
 
 def validate_wave(beats: Beats, plan: Plan, seed: int, say: Say, folds: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Every patient of DS1 is asked once by a net that has not seen him: number of epochs, offset and F1 of V."""
-    logits: list[list[Floats]] = []
-    asked = []
+    """Every patient of DS1 is asked once by a net that has not seen him: offset and F1 of V."""
+    margins, truths, records = [], [], []
     for number, fold in enumerate(folds):
         say(f" fold {number + 1} of {len(folds)}")
         aside = np.isin(beats.record, list(fold))
-        ask = beats.pick(aside & main_lead_of(beats))
-        asked.append(ask)
-        logits.append(fit_wave(beats.pick(~aside), plan, seed, say, plan.epochs, ask)[1])
-    truth = np.concatenate([wave_target(ask.label) for ask in asked]) == WAVE.index("V")
-    record = np.concatenate([ask.record for ask in asked])
-    margins = [v_margin(np.concatenate([fold[epoch] for fold in logits])) for epoch in range(plan.epochs)]
-    precision = [average_precision(margin, truth) for margin in margins]
-    best = int(np.argmax(precision))
-    offset, v_f1 = best_offset(margins[best], truth, record)
-    return {"epochs": best + 1, "v_offset": offset, "v_f1_by_patient": v_f1, "v_average_precision": precision}
+        check_split(sorted(set(beats.record[~aside & (beats.copy >= 0)])), sorted(fold))
+        ask = beats.pick(aside & main_lead_of(beats) & (beats.copy == 0))
+        model = fit_wave(beats.pick(~aside), plan, seed, number % plan.members, say)
+        margins.append(v_margin(model.predict(wave_inputs(shaped(flat_inputs(ask))), batch_size=4096, verbose=0)))
+        truths.append(ask.label == LABELS.index("V"))
+        records.append(ask.record)
+    margin, truth = np.concatenate(margins), np.concatenate(truths)
+    offset, v_f1 = best_offset(margin, truth, np.concatenate(records))
+    said, chance = margin + plan.v_offset > 0, truth.sum()
+    pooled = 2 * float((said & truth).sum()) / max(1.0, float(said.sum() + chance))
+    return {
+        "v_best_offset": offset,
+        "v_f1_by_patient": v_f1,
+        "v_f1_pooled": pooled,
+        "v_average_precision": average_precision(margin, truth),
+    }
 
 
 def main_lead_of(beats: Beats) -> NDArray[np.bool_]:
@@ -351,75 +210,92 @@ def main_lead_of(beats: Beats) -> NDArray[np.bool_]:
     return np.asarray(np.where(beats.record == "114", 1, 0) == beats.lead)
 
 
-def fit_expert(rr: RrBeats, plan: Plan, seed: int, say: Say) -> tuple[Any, dict[str, Any]]:
-    """The RR expert; every seventh patient is kept aside for early stopping."""
+def _answer(expert: Any, rr: Floats) -> Floats:
+    """S against N by rhythm alone."""
+    logits = expert.predict(np.clip(rr, -CLIPS["rr"], CLIPS["rr"]), batch_size=16384, verbose=0)
+    return np.asarray(logits[:, 1] - logits[:, 0], np.float32)
+
+
+def fit_expert(rr: RrBeats, plan: Plan, seed: int, member: int, say: Say) -> tuple[Any, float]:
+    """One RR expert and its average precision (S against N) on every fifth patient, who is kept aside."""
     tf = quiet()
-    tf.keras.utils.set_random_seed(seed)
-    rng = np.random.default_rng(seed)
-    people = np.unique(rr.patient)
-    kept = np.isin(rr.patient, people[::7])
-    features, target = clip(rr.features[~kept]), rr.premature[~kept]
-    test, truth = clip(rr.features[kept]), rr.premature[kept] > 0
+    tf.keras.utils.set_random_seed(2000 + 1000 * seed + member)
+    rng = np.random.default_rng([7, seed, member])
+    kept = np.isin(rr.patient, np.unique(rr.patient)[::5])
+    require_classes(rr.label[~kept], ("N", "S"), "VitalDB")
+    features = np.clip(rr.features, -CLIPS["rr"], CLIPS["rr"])
     pools = []
-    for which in (0, 1):
-        pool = np.flatnonzero(target == which)
-        if not pool.size:
-            raise ValueError(f"expert: no {'premature' if which else 'normal'} beat to learn from")
-        _, inverse, count = np.unique(rr.patient[~kept][pool], return_inverse=True, return_counts=True)
-        weight = 1 / np.sqrt(count[inverse])
-        pools.append((pool, weight / weight.sum()))
-    model = expert_net(plan)
-    loss = tf.keras.losses.BinaryCrossentropy(from_logits=True, label_smoothing=plan.smoothing)
+    for which, many in enumerate(plan.expert_per_epoch):
+        pool = np.flatnonzero((rr.label == which) & ~kept)
+        if pool.size:
+            pools.append((pool, _by_root(pool, rr.patient), many))
+    model = expert_net(plan, member)
+    loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=plan.expert_smoothing)
     model.compile(tf.keras.optimizers.Adam(plan.rate, clipnorm=1.0), loss)
-    smoothed, best, best_weights = _Smoothed(), (-1.0, 0), None
+    smoothed = _Smoothed()
     for epoch in range(plan.expert_epochs):
         model.optimizer.learning_rate.assign(_rate_at(plan.rate, epoch, plan.expert_epochs))
-        drawn = rng.permutation(
-            np.concatenate([rng.choice(p, n, p=w) for (p, w), n in zip(pools, plan.expert_per_epoch, strict=True)])
-        )
-        fitted = model.fit(
-            features[drawn], target[drawn], batch_size=plan.expert_batch, epochs=1, shuffle=False, verbose=0
-        )
-        weights = smoothed.add(model.get_weights())
-        raw = model.get_weights()
-        model.set_weights(weights)
-        score = average_precision(model.predict(test, batch_size=8192, verbose=0)[:, 0], truth)
-        model.set_weights(raw)
-        say(f"expert {epoch + 1:3d}  loss {float(fitted.history['loss'][0]):.4f}  S average precision {score:.4f}")
-        if score > best[0]:
-            best, best_weights = (score, epoch), weights
-        if epoch - best[1] >= plan.patience:
-            break
-    model.set_weights(best_weights)
-    return model, {"epochs": best[1] + 1, "s_average_precision": best[0]}
+        drawn = _draw(pools, rng)
+        target = np.eye(3, dtype=np.float32)[rr.label[drawn]]
+        fitted = model.fit(features[drawn], target, batch_size=plan.expert_batch, epochs=1, shuffle=False, verbose=0)
+        smoothed.add(model.get_weights())
+        say(f"  expert {member} epoch {epoch + 1:3d}  loss {float(fitted.history['loss'][0]):.4f}")
+    model.set_weights(smoothed.weights)
+    asked = kept & (rr.label < 2)
+    return model, average_precision(_answer(model, rr.features[asked]), rr.label[asked] == LABELS.index("S"))
+
+
+def _logistic_of(answer: Floats, beats: Beats) -> Floats:
+    """What the logistic sees."""
+    shape = np.clip(beats.shape, -CLIPS["shape"], CLIPS["shape"])
+    return np.column_stack([answer, shape[:, [SHAPE_FEATURES.index(name) for name in P_FEATURES]]])
+
+
+def fit_premature(experts: Sequence[Any], beats: Beats, plan: Plan) -> tuple[Floats, dict[str, float]]:
+    """The logistic on DS1's N and S, and its offset; and how it does on patients whom it has not seen, one by one."""
+    ask = beats.pick((beats.copy == 0) & main_lead_of(beats) & (beats.label < 2))
+    x = _logistic_of(np.mean([_answer(expert, ask.rr) for expert in experts], axis=0), ask)
+    truth = ask.label == LABELS.index("S")
+    if not truth.any():
+        raise DataError("DS1: no example of class S")
+
+    def fit_on(rows: NDArray[np.bool_]) -> tuple[Floats, float]:
+        found = fit_logistic(x[rows], truth[rows], plan.premature_weight, plan.ridge)
+        return found, best_offset(x[rows] @ found[:-1] + found[-1], truth[rows], ask.record[rows])[0]
+
+    aside = np.zeros(len(truth), np.float32)
+    for name in np.unique(ask.record):
+        rows = ask.record != name
+        if truth[rows].any():
+            found, offset = fit_on(rows)
+            aside[~rows] = x[~rows] @ found[:-1] + found[-1] + offset
+    said = aside > 0
+    pooled = 2 * float((said & truth).sum()) / max(1.0, float(said.sum() + truth.sum()))
+    _, mean = f1_at_zero(aside, truth, ask.record)
+    found, offset = fit_on(np.ones(len(truth), bool))
+    return found, {"s_offset": offset, "s_f1_by_patient": mean, "s_f1_pooled": pooled}
 
 
 def fit(
     beats: Beats, rr: RrBeats, plan: Plan, seed: int, out: Path, say: Say, folds: Sequence[Sequence[str]] = FOLDS
 ) -> dict[str, Any]:
     """One seed, from prepared data to a float model in ``out``."""
-    expert, about_expert = fit_expert(rr, plan, seed, say)
-    main = main_lead_of(beats)
-    asked = main & np.isin(beats.label, (LABELS.index("N"), LABELS.index("S")))
-    logit = expert.predict(clip(beats.features[asked]), batch_size=8192, verbose=0)[:, 0]
-    s_offset, s_f1 = best_offset(logit, beats.label[asked] == LABELS.index("S"), beats.record[asked])
-    about_wave = validate_wave(beats, plan, seed, say, folds)
-    say(" all of DS1")
-    wave, _ = fit_wave(beats, plan, seed, say, about_wave["epochs"])
-    sampled = np.array(plan.per_epoch, np.float64)
-    natural = np.array([(wave_target(beats.label[main]) == i).sum() for i in range(len(WAVE))], np.float64)
-    prior = np.log(np.maximum(natural, 1) / natural[0]) - np.log(sampled / sampled[0])
-    offsets = {"S": s_offset, "V": about_wave["v_offset"], "F": float(prior[2]), "Q": float(prior[3])}
-    model = assemble(plan, wave, expert, offsets)
+    experts, precision = zip(*(fit_expert(rr, plan, seed, member, say) for member in range(plan.experts)), strict=True)
+    logistic, about_s = fit_premature(experts, beats, plan)
+    about_v = validate_wave(beats, plan, seed, say, folds) if plan.validate else {}
+    waves = [fit_wave(beats, plan, seed, member, say) for member in range(plan.members)]
+    offsets = {"S": about_s["s_offset"], "V": plan.v_offset}
+    model = assemble(plan, waves, experts, logistic, offsets)
     out.mkdir(parents=True, exist_ok=True)
     model.save_weights(out / "model.weights.h5")
     facts = {
         "seed": seed,
         "plan": asdict(plan),
         "offsets": offsets,
-        "expert": about_expert | {"s_f1_by_patient": s_f1},
-        "wave": about_wave,
-        "validation": (about_wave["v_f1_by_patient"] + s_f1) / 2,
+        "expert": about_s | {"s_average_precision": [float(one) for one in precision]},
+        "logistic": {"expert": float(logistic[0]), **dict(zip(P_FEATURES, map(float, logistic[1:-1]), strict=True))},
+        "wave": about_v,
+        "validation": about_s["s_f1_by_patient"],
         "weights": int(model.count_params()),
     }
     (out / "fit.json").write_text(json.dumps(facts, indent=1) + "\n")

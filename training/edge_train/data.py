@@ -14,8 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.inference.artifact import input_size
+from edge_agent.inference.feeder import Feeder
+from edge_agent.inference.manifest import Manifest
+from edge_agent.signal.qrs import make_qrs_detector
+from edge_agent.signal.ring import Ring
 from edge_agent.signal.rr import RrHistory
-from edge_agent.signal.windows import Cutter
+from edge_train.beat_inputs import BEAT as BEAT
+from edge_train.beat_inputs import GRID as GRID
+from edge_train.beat_inputs import INPUTS, RR_FEATURES, feeding
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -24,44 +31,6 @@ LABELS = ("N", "S", "V", "F", "Q")
 _MEMBERS = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
 AAMI = {symbol: label for label, symbols in _MEMBERS.items() for symbol in symbols}
 """MIT-BIH annotation code to AAMI class (ANSI/AAMI EC57)."""
-
-FEATURES = (
-    "rr_last_log",
-    "rr_median8_log",
-    "rr_prev_median8_log",
-    "rr_mean32_log",
-    "rr_p10_60s_log",
-    "rr_p50_60s_log",
-    "rr_p75_60s_log",
-    "rr_p90_60s_log",
-    "rr_p75_300s_log",
-    "rr_p90_300s_log",
-    "rr_prev_p90_60s_log",
-    "rr_cv16",
-    "rr_step8",
-    "rr_cv_60s",
-    "rr_mad_60s",
-    "rr_step_60s",
-)
-"""What the models here ask of edge_agent.signal.rr, in their order."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stretch:
-    """A stretch of signal around the R peak."""
-
-    rate_hz: float
-    samples: int
-    before: int
-
-
-BEAT = Stretch(360.0, 216, 114)
-"""The beat itself. With the resampling filter's reach it ends 0.28 s (360 Hz) to 0.35 s (125 Hz) after the R peak."""
-PAST = Stretch(90.0, 270, 248)
-"""The three seconds that end with it, coarsely: what this patient's beats look like, and how large they are."""
-WIDE_BEAT = Stretch(360.0, 432, 222)
-WIDE_PAST = Stretch(90.0, 356, 322)
-"""Training windows are cut wider than the model's own, so that warping and shifting stay inside real signal."""
 
 _DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230"
 DS1 = _DS1.split()
@@ -84,19 +53,20 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Beats:
-    """Beats with their signal around the R peak (mV), their past, and their causal RR features."""
+    """Beats as the daemon's feeder gives them to the model, one array for each input."""
 
-    wide: Floats
-    """As WIDE_BEAT says."""
-    past: Floats
-    """As WIDE_PAST says."""
-    features: Floats
+    beat: Floats
+    rr: Floats
+    shape: Floats
+    usual: Floats
     label: Ints
     """Index into LABELS."""
     record: NDArray[np.str_]
     sample: Ints
     lead: Ints
     """Channel of the record."""
+    copy: Ints
+    """0: the record as it is; above: a changed copy of it; SIMULATED: a simulated patient."""
 
     def __len__(self) -> int:
         return int(self.label.size)
@@ -178,48 +148,92 @@ def read_record(folder: Path, name: str) -> Record:
     )
 
 
-def rr_features(sample: Iterable[int], fs: float, gap_before: Iterable[bool] | None = None) -> Floats:
-    """The causal features of every beat, by the daemon's own history."""
+MATCH_S = 0.150
+"""Two marks closer than this are one beat (EC57)."""
+
+
+def own_beats(record: Record, lead: int) -> Ints:
+    """R peaks by the daemon's own detector."""
+    detector = make_qrs_detector(record.fs, "ecg")
+    beats = [*detector.feed(record.signals[lead], 0), *detector.flush()]
+    return np.array(sorted(beat.sample for beat in beats), np.int64)
+
+
+def match(reference: Ints, found: Ints, window: float) -> Ints:
+    """For each found mark the index of its reference beat, -1 for none; each is used once, nearest pairs first."""
+    pairs = []
+    for i, at in enumerate(found.tolist()):
+        low, high = np.searchsorted(reference, [at - window, at + window + 1])
+        pairs += [(abs(int(reference[k]) - at), i, k) for k in range(low, high)]
+    result = np.full(found.size, -1, np.int64)
+    taken: set[int] = set()
+    for _, i, k in sorted(pairs):
+        if result[i] < 0 and k not in taken:
+            result[i] = k
+            taken.add(k)
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The windows of one lead as the daemon cuts them."""
+
+    sample: Ints
+    inputs: tuple[Floats, ...]
+    """One array per input; rows of windows that abstain are absent, and so are their samples in ``sample``."""
+    silent: Ints
+    """Beats for which the daemon asks nothing (signal incomplete at the record's ends)."""
+
+
+def ask(signal: Floats, fs: float, at: Iterable[int], manifest: Manifest) -> Asked:
+    """Windows and features of the beats ``at`` of a whole lead, by the daemon's feeder."""
+    feeder = Feeder(manifest, "ecg", 0, fs)
+    ring = Ring(1, signal.size)
+    ring.push(signal[None])
     history = RrHistory(fs)
+    sample: list[int] = []
+    silent: list[int] = []
     rows = []
-    at = list(sample)
-    for beat, gap in zip(at, gap_before or [False] * len(at), strict=True):
-        if gap:
-            history.gap()
+    for beat in at:
         history.beat(beat)
-        rows.append(history.features(FEATURES))
-    return np.array(rows, np.float32).reshape(len(rows), len(FEATURES))
+        for pending in feeder.at_beat(beat, beat, history):
+            window = feeder.cut(pending, ring, ())
+            (silent if window.abstain else sample).append(beat)
+            if not window.abstain:
+                rows.append(window.inputs)
+    sizes = [input_size(part) for part in manifest.inputs]
+    columns = list(zip(*rows, strict=True)) or [() for _ in sizes]
+    inputs = tuple(
+        np.array(column, np.float32).reshape(len(rows), size) for column, size in zip(columns, sizes, strict=True)
+    )
+    return Asked(np.array(sample, np.int64), inputs, np.array(silent, np.int64))
 
 
-def cut_beats(record: Record, *leads: int) -> Beats:
-    """Wide windows (of each lead in turn) and features of a record's beats; those at its ends have no window."""
-    features = rr_features(record.sample.tolist(), record.fs)
-    return join([_cut_lead(record, lead, features) for lead in leads])
+def cut_beats(record: Record, *leads: int, copy: int = 0, oracle: bool = False) -> Beats:
+    """The model's inputs of a record's beats, each lead in turn, where the daemon's own detector sees them or (``oracle``) the
+    reference has them. What the detector invents is in the rhythm, but no example; nor are beats at the ends."""
+    return join([_cut_lead(record, lead, copy, oracle) for lead in leads])
 
 
-def _cut_lead(record: Record, lead: int, features: Floats) -> Beats:
-    cutters = [
-        Cutter(fs=record.fs, rate_hz=part.rate_hz, samples=part.samples, before=part.before, normalisation="none")
-        for part in (WIDE_BEAT, WIDE_PAST)
-    ]
-    first, end = min(cutter.first for cutter in cutters), max(cutter.end for cutter in cutters)
-    inside = (record.sample + first >= 0) & (record.sample + end <= record.signals.shape[1])
-    windows: tuple[list[Floats], list[Floats]] = ([], [])
-    for r in record.sample[inside].tolist():
-        for cutter, made in zip(cutters, windows, strict=True):
-            window = cutter.cut(record.signals[lead, r + cutter.first : r + cutter.end])
-            if window is None:
-                raise DataError(f"{record.name}: samples around {r} are not numbers")
-            made.append(window)
-    n = int(inside.sum())
+def _cut_lead(record: Record, lead: int, copy: int, oracle: bool) -> Beats:
+    if not np.isfinite(record.signals[lead]).all():
+        raise DataError(f"{record.name}: has samples that are not numbers")
+    found = record.sample if oracle else own_beats(record, lead)
+    asked = ask(record.signals[lead], record.fs, found.tolist(), feeding())
+    pair = match(record.sample, asked.sample, MATCH_S * record.fs)
+    known = pair >= 0
+    n = int(known.sum())
+    beat, rr, shape, usual = (x[known] for x in asked.inputs)
     return Beats(
-        wide=np.array(windows[0], np.float32).reshape(n, WIDE_BEAT.samples),
-        past=np.array(windows[1], np.float32).reshape(n, WIDE_PAST.samples),
-        features=features[inside],
-        label=record.label[inside],
+        beat=beat,
+        rr=rr,
+        shape=shape,
+        usual=usual,
+        label=record.label[pair[known]],
         record=np.array([record.name] * n, "U8"),
-        sample=record.sample[inside],
+        sample=asked.sample[known],
         lead=np.full(n, lead, np.int64),
+        copy=np.full(n, copy, np.int64),
     )
 
 
@@ -245,7 +259,6 @@ def digest_of(paths: Iterable[Path]) -> str:
 
 
 # --- VitalDB: no signals, many patients -----------------------------------------------------------------------------
-
 FIBRILLATION = "AFIB/AFL"
 
 
@@ -254,8 +267,8 @@ class RrBeats:
     """Beats known by their times alone."""
 
     features: Floats
-    premature: NDArray[np.float32]
-    """1 for a supraventricular ectopic, 0 for a normal beat."""
+    label: Ints
+    """Index into LABELS: N, S or V."""
     patient: NDArray[np.str_]
 
 
@@ -292,55 +305,67 @@ def read_vitaldb(path: Path, rng: np.random.Generator | None = None) -> RrBeats:
         if after_gap[i]:
             fresh.gap()
         fresh.beat(int(at[i]))
-        if kinds[i] != "V":  # a ventricular beat is history only: here N is told from S
-            rows.append(fresh.features(FEATURES))
-            target.append(1.0 if kinds[i] == "S" and rhythms[i] != FIBRILLATION else 0.0)
+        rows.append(fresh.features(RR_FEATURES))
+        target.append("N" if kinds[i] == "S" and rhythms[i] == FIBRILLATION else kinds[i])
     name = path.stem.removeprefix("Annotation_file_")
     return RrBeats(
-        np.array(rows, np.float32).reshape(len(rows), len(FEATURES)),
-        np.array(target, np.float32),
+        np.array(rows, np.float32).reshape(len(rows), len(RR_FEATURES)),
+        np.array([LABELS.index(kind) for kind in target], np.int64),
         np.array([name] * len(rows), "U8"),
     )
 
 
 # --- preparing --------------------------------------------------------------------------------------------------------
 
+COPIES = 6
+"""Changed copies of every record: every second with stretches of faster rhythm."""
+SIMULATED = -1
+SIMULATED_PATIENTS = range(1000, 1040)
 
-def prepare(shared: Path, out: Path, seed: int = 0) -> dict[str, Any]:
+
+def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dict[str, Any]:
     """Everything that training needs, as files in ``out``; DS2 is not read here at all."""
+    from edge_train import augment
+
     check_split(TRAIN, DS2)
     mitdb, vitaldb = shared / "mitdb", shared / "vitaldb_arr" / "Annotation_Files_250907"
     for folder in (mitdb, vitaldb):
         if not folder.is_dir():
             raise DataError(f"{folder}: not there; it is needed (see {shared / 'README.md'})")
+    cases = sorted(vitaldb.glob("*.csv"))
+    if not cases:
+        raise DataError(f"{vitaldb}: holds no annotation files")
     out.mkdir(parents=True, exist_ok=True)
     parts = []
     for name in TRAIN:
         record = read_record(mitdb, name)
-        parts.append(cut_beats(record, *range(record.signals.shape[0])))
+        leads = range(record.signals.shape[0])
+        parts.append(cut_beats(record, *leads, oracle=oracle))
+        for copy in range(1, COPIES + 1):
+            rng = np.random.default_rng([seed, copy, int(name)])
+            parts.append(
+                cut_beats(augment.changed(record, rng, faster=copy % 2 == 1), *leads, copy=copy, oracle=oracle)
+            )
+    require_classes(join(parts).label, LABELS, "DS1")
+    parts += [cut_beats(augment.simulated(patient), 0, copy=SIMULATED, oracle=oracle) for patient in SIMULATED_PATIENTS]
     beats = join(parts)
-    require_classes(beats.label, LABELS, "DS1")
-    cases = sorted(vitaldb.glob("*.csv"))
-    if not cases:
-        raise DataError(f"{vitaldb}: holds no annotation files")
     rng = np.random.default_rng(seed)
     rr = [read_vitaldb(case, worse) for case in cases for worse in (None, rng)]
     np.savez(out / "mitdb.npz", **{part.name: getattr(beats, part.name) for part in fields(beats)})
-    np.savez(
-        out / "vitaldb.npz",
-        features=np.concatenate([part.features for part in rr]),
-        premature=np.concatenate([part.premature for part in rr]),
-        patient=np.concatenate([part.patient for part in rr]),
-    )
+    joined: dict[str, Any] = {
+        part.name: np.concatenate([getattr(each, part.name) for each in rr]) for part in fields(RrBeats)
+    }
+    np.savez(out / "vitaldb.npz", **joined)
     files = [path for name in TRAIN for path in mitdb.glob(f"{name}.*")] + cases
     facts = {
-        "features": list(FEATURES),
+        "inputs": INPUTS,
         "train": TRAIN,
         "folds": FOLDS,
         "test": DS2,
         "digest": digest_of(files),
         "seed": seed,
-        "beats": {label: int((beats.label == i).sum()) for i, label in enumerate(LABELS)},
+        "oracle": oracle,
+        "beats": {label: int(((beats.label == i) & (beats.copy == 0)).sum()) for i, label in enumerate(LABELS)},
     }
     (out / "data.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
@@ -353,8 +378,8 @@ def load_prepared(folder: Path) -> tuple[Beats, RrBeats, dict[str, Any]]:
             beats = Beats(*(archive[part.name] for part in fields(Beats)))
         with np.load(folder / "vitaldb.npz") as archive:
             rr = RrBeats(*(archive[part.name] for part in fields(RrBeats)))
-    except OSError as error:
+    except (OSError, KeyError) as error:
         raise DataError(f"{folder}: no prepared data ({error}); run: edge-train data") from None
-    if tuple(facts["features"]) != FEATURES:
-        raise DataError(f"{folder}: prepared with other RR features; run edge-train data again")
+    if facts.get("inputs") != INPUTS:
+        raise DataError(f"{folder}: prepared with other inputs; run edge-train data again")
     return beats, rr, facts

@@ -10,17 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.feeder import Feeder
 from edge_agent.inference.judge import LoadedModel, label_of
 from edge_agent.inference.manifest import Manifest
-from edge_agent.journey import Block
-from edge_agent.signal.qrs import make_qrs_detector
-from edge_agent.signal.ring import Ring
-from edge_agent.signal.rr import RrHistory
-from edge_train.data import LABELS, Floats, Ints, Record, read_record
+from edge_train.data import LABELS, Asked, Ints, Record, ask, read_record
+from edge_train.data import MATCH_S as MATCH_S
+from edge_train.data import match as match
+from edge_train.data import own_beats as own_beats
 
-MATCH_S = 0.150
-"""Two marks closer than this are one beat (EC57)."""
 NOTHING = len(LABELS)
 """Row: the detector saw a beat where there is none. Column: missed, or the model abstained."""
 FIRST_SCORED_S = 300.0
@@ -28,45 +24,6 @@ FIRST_SCORED_S = 300.0
 
 Confusion = NDArray[np.int64]
 """(6, 6): true class (last: none) by said class (last: none)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """The windows of one record as the daemon cuts them."""
-
-    sample: Ints
-    inputs: tuple[Floats, ...]
-    """One array per input; rows of windows that abstain are absent, and so are their samples in ``sample``."""
-    silent: Ints
-    """Beats for which the daemon asks nothing (signal incomplete at the record's ends)."""
-
-
-def own_beats(record: Record, lead: int) -> Ints:
-    """R peaks by the daemon's own detector."""
-    detector = make_qrs_detector(record.fs, "ecg")
-    beats = [*detector.feed(record.signals[lead], 0), *detector.flush()]
-    return np.array(sorted(beat.sample for beat in beats), np.int64)
-
-
-def ask(record: Record, lead: int, at: Ints, manifest: Manifest) -> Asked:
-    """Windows and features of the beats ``at``, by the daemon's feeder."""
-    feeder = Feeder(manifest, "ecg", 0, record.fs)
-    ring = Ring(1, record.signals.shape[1])
-    block = Block(first=0, fs=record.fs, values=record.signals[lead : lead + 1])
-    ring.push(block.values)
-    history = RrHistory(record.fs)
-    sample: list[int] = []
-    silent: list[int] = []
-    rows = []
-    for beat in at.tolist():
-        history.beat(beat)
-        for pending in feeder.at_beat(beat, beat, history):
-            window = feeder.cut(pending, ring, ())
-            (silent if window.abstain else sample).append(beat)
-            if not window.abstain:
-                rows.append(window.inputs)
-    inputs = tuple(np.array(column, np.float32) for column in zip(*rows, strict=True))
-    return Asked(np.array(sample, np.int64), inputs, np.array(silent, np.int64))
 
 
 def through_engine(loaded: LoadedModel) -> Callable[[Asked], Ints]:
@@ -84,30 +41,14 @@ def through_engine(loaded: LoadedModel) -> Callable[[Asked], Ints]:
 
 
 def through_keras(model: Any) -> Callable[[Asked], Ints]:
-    """The float model on the same windows; RR features saturate as they do at the int8 input."""
-    from edge_train.beats import clip
+    """The float model on the same windows, clipped as the int8 inputs saturate."""
+    from edge_train.beat_nets import shaped
 
     def say(asked: Asked) -> Ints:
-        beat, past, rr = asked.inputs
-        scores = model.predict([beat[:, None, :, None], past[:, None, :, None], clip(rr)], batch_size=1024, verbose=0)
+        scores = model.predict(shaped(asked.inputs), batch_size=1024, verbose=0)
         return np.asarray(scores.argmax(1), np.int64)
 
     return say
-
-
-def match(reference: Ints, found: Ints, window: float) -> Ints:
-    """For each found mark the index of its reference beat, -1 for none; each is used once, nearest pairs first."""
-    pairs = []
-    for i, at in enumerate(found.tolist()):
-        low, high = np.searchsorted(reference, [at - window, at + window + 1])
-        pairs += [(abs(int(reference[k]) - at), i, k) for k in range(low, high)]
-    result = np.full(found.size, -1, np.int64)
-    taken: set[int] = set()
-    for _, i, k in sorted(pairs):
-        if result[i] < 0 and k not in taken:
-            result[i] = k
-            taken.add(k)
-    return result
 
 
 def confusion(record: Record, asked: Asked, said: Ints, first_s: float = 0.0) -> Confusion:
@@ -189,7 +130,7 @@ def evaluate(
         for setting in settings:
             if setting.detector not in positions:
                 at = record.sample if setting.detector == "oracle" else own_beats(record, record.main)
-                positions[setting.detector] = ask(record, record.main, at, manifest)
+                positions[setting.detector] = ask(record.signals[record.main], record.fs, at.tolist(), manifest)
         for model, say in models.items():
             said = {detector: say(asked) for detector, asked in positions.items()}
             for setting in settings:
@@ -204,7 +145,10 @@ def evaluate(
             report[model][setting_name] = measures(total) | {
                 "confusion": total.tolist(),
                 "without_232": measures(without),
-                "records": {name: measures(table)["classes"] for name, table in by_record.items()},
+                "records": {
+                    name: {"classes": measures(table)["classes"], "confusion": table.tolist()}
+                    for name, table in by_record.items()
+                },
             }
     return report
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import augment, data
+from edge_train import augment, beat_inputs, data
 from edge_train.cli import main
 
-from edge_agent.signal.windows import Cutter, normalise
+from edge_agent.inference.feeder import Feeder
 
 
 def test_split_has_no_patient_on_both_sides() -> None:
@@ -32,10 +32,10 @@ def _record(signals: np.ndarray, sample: list[int], label: list[int], fs: float 
 
 def test_nan_in_a_signal_is_refused() -> None:
     signal = np.zeros((1, 3600))
-    assert len(data.cut_beats(_record(signal, [2000], [0]), 0)) == 1
+    assert len(data.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)) == 1
     signal[0, 2100] = np.nan
     with pytest.raises(data.DataError, match="not numbers"):
-        data.cut_beats(_record(signal, [2000], [0]), 0)
+        data.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)
 
 
 def test_nan_in_a_stored_record_is_refused(tmp_path: Path) -> None:
@@ -55,7 +55,10 @@ def test_a_half_downloaded_record_is_one_clear_message(tmp_path: Path) -> None:
 
 
 def test_missing_data_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "--shared", str(tmp_path / "nowhere"), "--data", str(tmp_path / "out")]) == 1
+    assert (
+        main(["data", "prepare", "ecg-beat", "--shared", str(tmp_path / "nowhere"), "--build", str(tmp_path / "out")])
+        == 1
+    )
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     assert "nowhere" in message
@@ -63,7 +66,7 @@ def test_missing_data_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_fitting_without_prepared_data_says_what_to_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["fit", "--data", str(tmp_path), "--runs", str(tmp_path / "runs")]) == 1
+    assert main(["fit", "ecg-beat", "--build", str(tmp_path)]) == 1
     assert "edge-train data" in capsys.readouterr().err
 
 
@@ -73,46 +76,89 @@ def test_a_class_without_examples_is_named() -> None:
 
 
 def test_beats_at_the_ends_have_no_window_but_stay_in_the_rhythm() -> None:
-    beats = data.cut_beats(_record(np.zeros((1, 3600)), [1300, 1650, 2050, 2450, 2850, 3590], [0] * 6), 0)
-    assert beats.sample.tolist() == [1650, 2050, 2450, 2850]
-    assert beats.features[0, data.FEATURES.index("rr_last_log")] == 0
-    later = beats.features[1, data.FEATURES.index("rr_last_log")]
+    beats = data.cut_beats(_record(np.zeros((1, 3600)), [100, 450, 850, 1250, 1650, 3590], [0] * 6), 0, oracle=True)
+    assert beats.sample.tolist() == [450, 850, 1250, 1650]
+    assert beats.rr[0, beat_inputs.RR_FEATURES.index("rr_last_log")] == 0
+    later = beats.rr[1, beat_inputs.RR_FEATURES.index("rr_last_log")]
     assert later == pytest.approx(np.log(400 / 350), abs=1e-6)
 
 
-def test_features_are_causal() -> None:
+def test_by_the_own_detector_what_it_invents_is_no_example() -> None:
+    signal, at = _wavy(5)
+    record = _record(signal, at[:40] + at[60:], [0] * (len(at) - 20))  # twenty that the reference does not know
+    own, oracle = data.cut_beats(record, 0), data.cut_beats(record, 0, oracle=True)
+    assert abs(len(own) - (len(at) - 20)) <= 3
+    assert not np.isin(np.arange(at[40], at[59]), own.sample).any()
+    last = beat_inputs.RR_FEATURES.index("rr_last_log")
+    after = int(np.searchsorted(own.sample, at[60] - 50))
+    assert abs(own.rr[after, last]) < 0.6, "its interval is the real one"
+    assert oracle.rr[int(np.searchsorted(oracle.sample, at[60])), last] == 0, "a pause of 16 s closes no interval"
+
+
+def _wavy(seed: int, n: int = 60_000) -> tuple[np.ndarray, list[int]]:
+    rng = np.random.default_rng(seed)
+    at = np.cumsum(rng.integers(220, 360, n // 370)) + 400
+    signal = rng.normal(0, 0.02, (1, n))
+    t = np.arange(-80, 120) / 360
+    for r in at.tolist():
+        signal[0, r - 80 : r + 120] += np.exp(-0.5 * (t / 0.015) ** 2) + 0.15 * np.exp(-0.5 * ((t + 0.16) / 0.02) ** 2)
+    return signal, at.tolist()
+
+
+def test_inputs_are_causal() -> None:
+    """What comes 0.4 s after a beat or later changes none of its inputs."""
+    signal, at = _wavy(1)
+    whole = data.cut_beats(_record(signal, at, [0] * len(at)), 0, oracle=True)
+    end = at[100] + round(0.4 * 360)
+    other = signal.copy()
+    other[0, end:] = np.random.default_rng(9).normal(0, 1, signal.shape[1] - end)
+    changed = data.cut_beats(_record(other, [*at[:101], *(b + 37 for b in at[101:])], [0] * len(at)), 0, oracle=True)
+    for name in ("beat", "rr", "shape", "usual"):
+        assert np.array_equal(getattr(whole, name)[:101], getattr(changed, name)[:101]), name
+        assert not np.array_equal(getattr(whole, name)[101:], getattr(changed, name)[101:]), name
+
+
+def test_a_changed_copy_keeps_its_beats_and_their_labels() -> None:
+    signal, at = _wavy(2)
+    label = np.random.default_rng(3).integers(0, 3, len(at)).tolist()
+    record = _record(signal, at, label)
+    copy = augment.changed(record, np.random.default_rng(4), faster=True)
+    assert 0.97 * len(at) <= len(copy.sample) <= len(at)
+    assert abs(np.bincount(copy.label, minlength=3) - np.bincount(label, minlength=3)).max() <= 4
+    assert (np.diff(copy.sample) > 0).all()
+    assert np.diff(copy.sample).min() < 0.8 * np.diff(at).min(), "some stretch is faster"
+    from scipy.signal import find_peaks
+
+    wave = copy.signals[0] - np.median(copy.signals[0])
+    wave = wave if abs(wave.max()) > abs(wave.min()) else -wave
+    peaks = find_peaks(wave, height=0.5 * wave.max(), distance=70)[0]
+    nearest = np.abs(copy.sample[:, None] - peaks[None, :]).min(axis=1)
+    assert np.median(nearest) <= 4, "the positions went with the signal"
+
+
+def test_a_simulated_patient_has_beats_of_several_kinds_and_repeats() -> None:
+    one, again = augment.simulated(1003), augment.simulated(1003)
+    assert np.array_equal(one.signals, again.signals)
+    assert np.array_equal(one.sample, again.sample)
+    assert {0, 2} <= set(one.label.tolist())
+
+
+def test_windows_are_varied_only_as_much_as_said() -> None:
     rng = np.random.default_rng(1)
-    at = np.cumsum(rng.integers(200, 400, 200)).tolist()
-    whole = data.rr_features(at, 360.0)
-    changed = data.rr_features(at[:100] + [b + 77 for b in at[100:]], 360.0)
-    assert np.array_equal(whole[:100], changed[:100])
-    assert not np.array_equal(whole[100:], changed[100:])
-
-
-def test_zscore_is_the_daemon_s() -> None:
-    rng = np.random.default_rng(2)
-    x = rng.normal(3, 2, (5, 216)).astype(np.float32)
-    x[4] = 1.0
-    one_by_one = np.array([normalise(row, "zscore") for row in x])
-    assert np.allclose(augment.zscore(x), one_by_one, atol=1e-5)
-
-
-def test_without_strength_the_windows_are_the_daemon_s_own() -> None:
-    rng = np.random.default_rng(3)
-    signal = np.cumsum(rng.normal(0, 1, (1, 6000)), axis=1)
-    record = _record(signal, [2000, 2500, 3100, 3500], [0] * 4)
-    beat, past = augment.windows(data.cut_beats(record, 0), rng, augment.NONE)
-    for made, part in ((beat, data.BEAT), (past, data.PAST)):
-        cutter = Cutter(fs=360, rate_hz=part.rate_hz, samples=part.samples, before=part.before, normalisation="zscore")
-        for window, r in zip(made, record.sample.tolist(), strict=True):
-            assert np.allclose(window, cutter.cut(record.signals[0, r + cutter.first : r + cutter.end]), atol=2e-4)
+    inputs = [rng.normal(0, 1, (50, n)).astype(np.float32) for n in (63, 28, 14, 63)]
+    for given, made in zip(inputs, augment.vary(inputs, rng, augment.NONE), strict=True):
+        assert np.array_equal(given, made)
+    made = augment.vary(inputs, rng, augment.Strength(rr_dropout=0.5, usual_dropout=0.5))
+    forgotten = ~made[1].any(axis=1)
+    assert 10 <= forgotten.sum() <= 40
+    assert np.array_equal(~made[2].any(axis=1), ~made[3].any(axis=1)), (
+        "no usual beat: neither its picture nor its numbers"
+    )
 
 
 @pytest.mark.parametrize("fs", [125, 250, 360, 500])
-def test_the_windows_need_at_most_350_ms_after_the_beat(fs: int) -> None:
-    for part in (data.BEAT, data.PAST):
-        cutter = Cutter(fs=fs, rate_hz=part.rate_hz, samples=part.samples, before=part.before, normalisation="zscore")
-        assert (cutter.end - 1) / fs <= 0.35
+def test_the_windows_need_at_most_400_ms_after_the_beat(fs: int) -> None:
+    assert (Feeder(beat_inputs.feeding(), "ecg", 0, fs).reach[1] - 1) / fs <= 0.4
 
 
 def test_vitaldb_fibrillation_is_no_ectopy_and_a_gap_is_not_bridged(tmp_path: Path) -> None:
@@ -122,44 +168,6 @@ def test_vitaldb_fibrillation_is_no_ectopy_and_a_gap_is_not_bridged(tmp_path: Pa
     path = tmp_path / "Annotation_file_7.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
     beats = data.read_vitaldb(path)
-    assert beats.premature.tolist() == [0.0] * 10 + [1.0, 0.0, 0.0]
+    assert [data.LABELS[label] for label in beats.label] == ["N"] * 10 + ["S", "N", "V", "N"]
     assert not beats.features[-1].any(), "the beat after the unusable one closes no interval"
     assert set(beats.patient) == {"7"}
-
-
-def test_rr_features_of_a_known_rhythm() -> None:
-    """Regular at 0.8 s, then one early beat: every baseline is 0.8 s, so every ratio is log(0.5 / 0.8)."""
-    at = [*range(0, 288 * 40, 288), 288 * 39 + 180]
-    found = dict(zip(data.FEATURES, data.rr_features(at, 360.0)[-1].tolist(), strict=True))
-    early = np.log(180 / 288)
-    for name, value in found.items():
-        if name.startswith("rr_prev"):
-            assert value == pytest.approx(0, abs=1e-6), name
-        elif name.endswith("_log"):
-            assert value == pytest.approx(early, abs=1e-6), name
-    assert [found[name] for name in ("rr_cv_60s", "rr_mad_60s", "rr_step_60s", "rr_step8")] == pytest.approx(
-        [0] * 4, abs=1e-6
-    )
-    assert found["rr_cv16"] > 0.05
-
-
-def test_baselines_expose_a_patient_whose_early_beats_are_the_median() -> None:
-    """Three early beats to each long interval (as in record 232): the median calls them normal, the long percentiles do not."""
-    at = np.cumsum([0] + [216, 216, 216, 400] * 60 + [216]).tolist()
-    found = dict(zip(data.FEATURES, data.rr_features(at, 360.0)[-1].tolist(), strict=True))
-    assert found["rr_median8_log"] == found["rr_p50_60s_log"] == 0
-    assert found["rr_p90_60s_log"] == found["rr_p90_300s_log"] == pytest.approx(np.log(216 / 400))
-
-
-def test_percentiles_are_numpy_s() -> None:
-    rng = np.random.default_rng(4)
-    intervals = rng.uniform(0.5, 1.2, 80)
-    at = np.cumsum(np.rint(intervals * 1000)).astype(int)
-    rr = np.diff(at) / 1000
-    past = rr[:-1]
-    minute = past[np.cumsum(past[::-1])[::-1] <= 60]
-    found = dict(zip(data.FEATURES, data.rr_features(at.tolist(), 1000.0)[-1].tolist(), strict=True))
-    for percent in (10, 50, 75, 90):
-        assert found[f"rr_p{percent}_60s_log"] == pytest.approx(
-            np.log(rr[-1] / np.percentile(minute, percent)), abs=1e-6
-        )

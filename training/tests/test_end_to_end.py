@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import augment, beats, data, evaluate, export
-from edge_train.cli import _about
+from edge_train import beat_choices, beat_nets, beats, data, evaluate, export
+from edge_train.beat_about import about as _about
 from edge_train.pack import pack
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.judge import load_models
 
 PLAN = beats.Plan(
-    filters=(4, 6, 8, 8), past_filters=(4, 4, 4), dense=8, expert=(8, 4), epochs=2, batch=16, rate=5e-3, mixing=0.0,
-    per_epoch=(500, 500, 40, 40), other_leads=0.0,
-    expert_epochs=2, expert_batch=32, expert_per_epoch=(400, 400),
+    members=2, filters=(4, 6, 8), dense=8, context=4, experts=2, expert=(8, 4), epochs=3, batch=16, rate=5e-3, mixing=0.0,
+    per_epoch=(500, 500, 40, 40), other_leads=0.0, simulated=0.0,
+    expert_epochs=3, expert_batch=32, expert_per_epoch=(400, 400, 400),
 )  # fmt: skip
 
 FOLDS = (["a", "b"], ["c", "d"])
@@ -42,16 +42,16 @@ def synthetic(name: str, seed: int, n: int = 300) -> data.Record:
 
 
 def rr_of(seed: int) -> data.RrBeats:
-    parts = [data.cut_beats(synthetic(f"p{seed}{i}", seed + i), 0) for i in range(8)]
-    joined = data.join([part.pick(part.label != 2) for part in parts])
-    return data.RrBeats(joined.features, (joined.label == 1).astype(np.float32), joined.record)
+    parts = [data.cut_beats(synthetic(f"p{seed}{i}", seed + i), 0, oracle=True) for i in range(8)]
+    joined = data.join([part.pick(part.label < 3) for part in parts])
+    return data.RrBeats(joined.rr, joined.label, joined.record)
 
 
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, data.Beats]:
     """One seed of a tiny plan, with made-up patients."""
     names = ["a", "b", "c", "d"]
-    some = data.join([data.cut_beats(synthetic(name, i), 0) for i, name in enumerate(names)])
+    some = data.join([data.cut_beats(synthetic(name, i), 0, oracle=True) for i, name in enumerate(names)])
     out = tmp_path_factory.mktemp("run") / "seed0"
     beats.fit(some, rr_of(100), PLAN, 0, out, lambda _: None, FOLDS)
     return out, some
@@ -68,7 +68,7 @@ def test_data_to_verdicts_through_the_daemon(fitted: tuple[Path, data.Beats], tm
     assert made["golden_worst_lsb"] <= made["tolerance_lsb"]
     loaded = load_models(tmp_path, ["ecg-beat-aami"])["ecg-beat-aami"]
     record = synthetic("test", 999)
-    asked = evaluate.ask(record, 0, record.sample, loaded.artifact.manifest)
+    asked = data.ask(record.signals[0], record.fs, record.sample.tolist(), loaded.artifact.manifest)
     said = evaluate.through_engine(loaded)(asked)
     plain = evaluate.through_keras(beats.load_fit(run)[0])(asked)
     assert (said == plain).mean() > 0.97
@@ -84,7 +84,7 @@ def test_inputs_in_another_order_are_refused(fitted: tuple[Path, data.Beats], tm
     tflite = export.to_int8(beats.load_fit(run, batch=1)[0], shown)
     about = _about({"digest": "0" * 64}, 0)
     about["inputs"] = about["inputs"][::-1]
-    with pytest.raises(Exception, match="reshape"):
+    with pytest.raises(data.DataError, match="list them in that order"):
         pack(tflite, about, {name: cases[:4] for name, cases in shown.items()}, tmp_path / "ecg-beat-aami")
     assert not list(tmp_path.iterdir()), "nothing half-written"
 
@@ -111,19 +111,39 @@ def test_the_same_seed_gives_the_same_weights(fitted: tuple[Path, data.Beats], t
     assert json.loads((run / "fit.json").read_text()) == json.loads((tmp_path / "fit.json").read_text())
 
 
-def test_both_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.Beats]) -> None:
+def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.Beats]) -> None:
     _, some = fitted
-    beats.quiet()
-    wave, expert = beats.wave_net(PLAN), beats.expert_net(PLAN)
-    whole = beats.assemble(PLAN, wave, expert, {"V": 0.7, "S": 0.3})
-    inputs = beats.model_inputs(some.pick(np.arange(50)), np.random.default_rng(0), augment.NONE)
-    w, e = wave.predict(inputs, verbose=0), expert.predict(inputs[2], verbose=0)
-    d = e[:, 0] + 0.3
+    waves = [beat_nets.wave_net(PLAN, member) for member in range(2)]
+    experts = [beat_nets.expert_net(PLAN, member) for member in range(2)]
+    logistic = np.linspace(-1, 1, len(beat_nets.P_FEATURES) + 2).astype(np.float32)
+    whole = beat_nets.assemble(PLAN, waves, experts, logistic, {"V": 0.7, "S": 0.3})
+    inputs = beat_nets.shaped(beat_nets.flat_inputs(some.pick(np.arange(50))))
+    w = np.mean([net.predict(beat_nets.wave_inputs(inputs), verbose=0) for net in waves], axis=0)
+    e = np.mean([net.predict(inputs[1], verbose=0) for net in experts], axis=0)
+    p = inputs[2][:, [beat_nets.SHAPE_FEATURES.index(name) for name in beat_nets.P_FEATURES]]
+    d = logistic[0] * (e[:, 1] - e[:, 0]) + p @ logistic[1:-1] + logistic[-1] + 0.3
     logits = np.stack(
         [w[:, 0] - np.maximum(d, 0), w[:, 0] - np.maximum(-d, 0), w[:, 1] + 0.7, w[:, 2], w[:, 3]], axis=1
     )
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     assert np.allclose(whole.predict(inputs, verbose=0), expected, atol=1e-5)
+
+
+def test_the_logistic_is_the_one_that_made_the_data() -> None:
+    rng = np.random.default_rng(5)
+    x = rng.normal(0, [1.0, 3.0], (40_000, 2)).astype(np.float32)
+    truth = rng.random(40_000) < 1 / (1 + np.exp(-(x @ [2.0, -0.5] - 1.0)))
+    assert beat_choices.fit_logistic(x, truth, 1.0, 1e-6) == pytest.approx([2.0, -0.5, -1.0], abs=0.08)
+
+
+def test_an_offset_is_not_decided_by_the_patient_with_most_beats() -> None:
+    """One patient's margins are 2 too low; he has nine tenths of the beats, the others have their say all the same."""
+    rng = np.random.default_rng(6)
+    truth = rng.random(4000) < 0.3
+    record = np.array(["big"] * 3600 + ["b"] * 200 + ["c"] * 200)
+    margin = (np.where(truth, 1.0, -1.0) - 2.0 * (record == "big")).astype(np.float32)
+    offset, _ = beat_choices.best_offset(margin, truth, record)
+    assert -1 < offset < 1
 
 
 def test_confusion_counts_every_beat_once() -> None:
@@ -135,7 +155,7 @@ def test_confusion_counts_every_beat_once() -> None:
         np.array([1000, 2000, 3000, 4000]),
         np.array([0, 1, 2, 0]),
     )
-    asked = evaluate.Asked(np.array([1010, 1990, 2500, 3000]), (), np.array([4001]))
+    asked = data.Asked(np.array([1010, 1990, 2500, 3000]), (), np.array([4001]))
     table = evaluate.confusion(record, asked, np.array([0, 0, 2, 2]))
     assert table[0, 0] == 1
     assert table[1, 0] == 1  # S called N
@@ -146,7 +166,7 @@ def test_confusion_counts_every_beat_once() -> None:
 
 
 def test_matching_takes_the_nearest_and_each_once() -> None:
-    assert evaluate.match(np.array([100, 130]), np.array([95, 128, 140]), 54).tolist() == [0, 1, -1]
+    assert data.match(np.array([100, 130]), np.array([95, 128, 140]), 54).tolist() == [0, 1, -1]
 
 
 def test_measures_of_a_known_table() -> None:

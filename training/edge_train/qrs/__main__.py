@@ -52,8 +52,8 @@ def one_round(records: list[Record], recipe: Recipe, weights: Weights | None, rn
                 changed = changes.change(*stretch, record.fs, rng, recipe.noisy)
                 rows.append(learnable(changed.x, changed.fs, changed.beats, weights, 1.0))
     for _ in range(recipe.simulated):
-        x, beats = simulated.stretch(recipe.stretch_s, records[0].fs, rng)
-        changed = changes.change(x, beats, records[0].fs, rng, recipe.noisy)
+        made, beats = simulated.stretch(recipe.stretch_s, records[0].fs, rng)
+        changed = changes.change(made, beats, records[0].fs, rng, recipe.noisy)
         rows.append(learnable(changed.x, changed.fs, changed.beats, weights, 1.0))
     return join(rows)
 

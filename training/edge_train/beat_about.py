@@ -1,0 +1,37 @@
+"""What the beat model's manifest says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edge_train import beat_inputs, data
+from edge_train.tasks import BEAT_ARTIFACT
+
+VERSION = "0.2.0"
+MINIMUM_AGENT = "0.1.0"
+
+
+def about(facts: dict[str, Any], seed: int) -> dict[str, Any]:
+    """The manifest without ``files`` and ``golden``; ``facts`` is the prepared data's data.json."""
+    return {
+        "schema": "edge-agent/model/1",
+        "name": BEAT_ARTIFACT,
+        "version": VERSION,
+        "task": "ecg-beat",
+        "labels": list(data.LABELS),
+        "anchor": {"kind": "beat"},
+        "inputs": beat_inputs.INPUTS,
+        "output": {"scores": "none"},
+        "training": {
+            "data": [
+                "MIT-BIH Arrhythmia Database 1.0.0 (doi:10.13026/C2F305), DS1 without record 201",
+                "VitalDB Arrhythmia Database (annotations only), two thirds of its cases",
+                "40 simulated patients (edge_agent.sources.simulated)",
+            ],
+            "licence": "MIT-BIH: Open Data Commons Attribution License 1.0; VitalDB annotations: MIT",
+            "protocol": "between patients, DS1 (201 left out, one man with 202) to DS2; trained where the "
+            f"{'reference' if facts.get('oracle') else 'own detector'} has the beats; seed {seed}; data {facts['digest']}",
+            "command": "make -C training results",
+        },
+        "minimum_agent_version": MINIMUM_AGENT,
+    }

@@ -1,0 +1,84 @@
+"""Files that are either whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edge_agent.errors import EdgeAgentError
+from edge_train.data import DataError
+
+
+def _refusal(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: cannot be written ({error.strerror or error}); nothing half-written is left")
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A path to write to; it becomes ``path`` at the end, and nothing at all if anything is raised."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        if isinstance(error, EdgeAgentError):  # the daemon's own refusal of what was made, with its own words
+            raise
+        raise _refusal(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as aside:
+        aside.write_text(text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A folder to fill; it takes the place of ``folder`` at the end, and until then what was there stays."""
+    missing = [each for each in (folder.parent, *folder.parent.parents) if not each.exists()]
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    except OSError as error:
+        raise _refusal(folder, error) from None
+    try:
+        aside.chmod(0o755)  # mkdtemp's are for one's own eyes
+        yield aside
+        _swap(aside, folder)
+    except OSError as error:
+        if isinstance(error, EdgeAgentError):
+            raise
+        raise _refusal(folder, error) from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):  # those made here that hold nothing
+            for each in missing:
+                each.rmdir()
+
+
+def _swap(new: Path, folder: Path) -> None:
+    """A folder cannot be renamed onto one that holds files: the old one steps aside, and back if the new one cannot come."""
+    old = new.with_suffix(".old")
+    if not folder.exists():
+        new.replace(folder)
+        return
+    folder.replace(old)
+    try:
+        new.replace(folder)
+    except OSError:
+        old.replace(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)

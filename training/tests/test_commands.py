@@ -1,0 +1,141 @@
+"""The command line: what it takes, what it refuses, in one line each."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import toy
+from edge_train import places, tasks
+from edge_train.cli import main, parser
+from edge_train.data import DataError
+
+
+def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("data", "fit", "evaluate"):
+        with pytest.raises(SystemExit) as stopped:
+            parser().parse_args([command, "--help"])
+        assert stopped.value.code == 0
+    assert "--seeds" in capsys.readouterr().out
+
+
+def test_settings_change_the_plan_by_its_types() -> None:
+    made = places.with_settings(toy.PLAN, ["epochs=7", "rate=0.5", "architecture=lstm", "extra.width=2"])
+    assert made == dataclasses.replace(toy.PLAN, epochs=7, rate=0.5, architecture="lstm", extra={"width": 2.0})
+
+
+@pytest.mark.parametrize("setting", ["epochs=many", "epoch=3", "epochs", "extra.width=wide", "extra=1"])
+def test_a_setting_that_is_none_is_refused(setting: str) -> None:
+    with pytest.raises(DataError, match=f"--set {setting}"):
+        places.with_settings(toy.PLAN, [setting])
+
+
+def test_a_misspelt_task_is_told_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["fit", "beats-178", "--build", str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    assert "did you mean beats-187?" in message
+
+
+@pytest.mark.parametrize("name", [tasks.BEAT, *tasks.TASKS])
+def test_fitting_without_prepared_data_says_what_to_run(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main(["fit", name, f"--build={tmp_path}"]) == 1
+    message = capsys.readouterr().err
+    assert "edge-train data" in message
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("name", [tasks.BEAT, *tasks.TASKS])
+def test_missing_public_data_is_one_line(name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """No folder at all, then a folder without the database."""
+    for _ in range(2):
+        assert main(["data", "prepare", name, f"--shared={tmp_path}", f"--build={tmp_path / 'build'}"]) == 1
+        message = capsys.readouterr().err
+        assert message.count("\n") == 1, message
+        assert str(tmp_path) in message
+        assert not (tmp_path / "build").exists()
+        (tmp_path / "data").mkdir(exist_ok=True)
+
+
+def test_an_artifact_s_name_is_its_task_and_plan(toy_task: toy.Toy) -> None:
+    found = tasks.choose("ecg-beat-187")
+    assert (found.name, found.artifact) == ("beats-187", "ecg-beat-187")
+    assert tasks.choose("ecg-beat").artifact == tasks.choose("ecg-beat-aami").artifact == "ecg-beat-aami"
+    assert tasks.choose("toy").task is toy_task
+    with pytest.raises(DataError, match="no plan 'other'"):
+        tasks.choose("toy", "other")
+
+
+@pytest.mark.usefixtures("toy_task")
+def test_a_plan_from_a_file(tmp_path: Path) -> None:
+    plan = dataclasses.replace(toy.PLAN, rate=0.004, extra={"width": 0.5})
+    path = tmp_path / "best.json"
+
+    def ask() -> tasks.Chosen:
+        return places.chosen(parser().parse_args(["fit", "toy", "--plan", str(path), "--set", "epochs=9"]))
+
+    with pytest.raises(DataError, match="holds no plan"):
+        ask()
+    path.write_text(json.dumps({"plan": dataclasses.asdict(plan), "tuned": {"task": "toy", "artifact": "toy"}}))
+    assert ask().plan == dataclasses.replace(plan, epochs=9)
+    path.write_text(json.dumps({"plan": {"speed": 3}}))
+    with pytest.raises(DataError, match="holds no plan"):
+        ask()
+    path.write_text(json.dumps({"plan": {}, "tuned": {"task": "ecg-af-rr"}}))
+    with pytest.raises(DataError, match="is a plan for ecg-af-rr, not for toy"):
+        ask()
+
+
+def test_every_task_keeps_the_contract() -> None:
+    """What the other commands rely on, of each task that is there."""
+    for name in tasks.TASKS:
+        found = tasks.task(name)
+        assert found.name == name
+        assert found.plans
+        assert found.positive is None or found.positive in found.labels
+        facts = {"digest": "0" * 64, "data": ["x"], "protocol": "x", "positions": "x"}
+        for artifact in found.plans:
+            about = found.about(artifact, facts, 3, {})
+            assert about["name"] == artifact
+            assert about["labels"] == list(found.labels)
+            assert [part["name"] for part in about["inputs"]] == sorted(found.shapes())
+            assert "seed 3" in about["training"]["protocol"]
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(
+    toy_places: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_train import training
+
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "fit", stopped)
+    assert main(["fit", "toy", "--seed", "9", *toy_places]) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+
+
+def test_evaluate_without_anything_fitted(
+    toy_places: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import shutil
+
+    build = Path(toy_places[0].partition("=")[2])
+    shutil.copytree(build / "data", tmp_path / "data")
+    assert main(["evaluate", "toy", f"--build={tmp_path}", f"--models={tmp_path}", f"--results={tmp_path}"]) == 1
+    assert "edge-train fit toy" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("toy_artifact")
+def test_evaluate_measures_what_is_there_and_keeps_other_models_lines(toy_places: list[str], tmp_path: Path) -> None:
+    (tmp_path / "output.csv").write_text(
+        "modeltag,F1scoremicro,F1scoremacro,TP_0,TP_1,TP_2,TP_3,TP_4\nother/shipped,0.5,0.5,1,,,,\ntoy/old,0.5,0.5,1,,,,\n"
+    )
+    places_here = [*toy_places[:2], f"--results={tmp_path}"]
+    assert main(["evaluate", "toy", "--no-figures", *places_here]) == 0
+    tags = [line.split(",")[0] for line in (tmp_path / "output.csv").read_text().splitlines()[1:]]
+    assert tags == ["other/shipped", "toy/float/seed0", "toy/int8/seed0", "toy/shipped"]
