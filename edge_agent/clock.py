@@ -60,6 +60,7 @@ class LiveClock:
 
     STRETCH_S = 10.0
     TRUSTED_AFTER_S = 30.0
+    ROUGH_AFTER_S = 2.0
 
     def __init__(self, fs: float, speed: float = 1.0, delay_s: float = 0.0) -> None:
         """``speed``: seconds of signal per second, for a recording or a simulation that runs faster than life;
@@ -72,6 +73,9 @@ class LiveClock:
         self._best: tuple[float, int, int] | None = None  # offset, end, ns of the stretch's least delayed arrival
         self._first_anchor: tuple[int, int] | None = None
         self._last_anchor: tuple[int, int] | None = None
+        self._rough_from: tuple[int, int] | None = None
+        self.rough_fs: float | None = None
+        """What came between ``ROUGH_AFTER_S`` (after a start's backlog) and the end of the first stretch: good to some percent."""
 
     def arrived(self, end: int, ns: int) -> None:
         offset = ns - end / self._fs * 1e9
@@ -80,9 +84,13 @@ class LiveClock:
             self._stretch_end_ns = ns + int(self.STRETCH_S * 1e9)
         if self._best is None or offset < self._best[0]:
             self._best = (offset, end, ns)
-        if self._first_anchor is None:
-            self._offset_ns = min(self._offset_ns, offset)
+        self._offset_ns = min(self._offset_ns, offset)  # no sample is taken after it has arrived
+        if self._rough_from is None and ns >= self._stretch_end_ns - (self.STRETCH_S - self.ROUGH_AFTER_S) * 1e9:
+            self._rough_from = (end, ns)
         if ns >= self._stretch_end_ns:
+            if self.rough_fs is None and self._rough_from is not None and ns > self._rough_from[1]:
+                samples, passed_s = end - self._rough_from[0], (ns - self._rough_from[1]) * 1e-9
+                self.rough_fs = samples / passed_s / self._speed
             self._offset_ns = self._best[0]
             anchor = (self._best[1], self._best[2])
             if self._first_anchor is None:
@@ -95,6 +103,7 @@ class LiveClock:
         """The source was away: how many samples it missed is an estimate, and nothing is measured across it."""
         self._offset_ns = None
         self._best = self._first_anchor = self._last_anchor = None
+        self._rough_from = None
 
     def utc(self, sample: int) -> datetime | None:
         if self._offset_ns is None:

@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import tomllib
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,10 +21,10 @@ from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
 from edge_agent.sources.settings import BoardSource as BoardSource
 from edge_agent.sources.settings import FileSource as FileSource
+from edge_agent.sources.settings import Host, Silent
 from edge_agent.sources.settings import LslSource as LslSource
 from edge_agent.sources.settings import Section as Section
 from edge_agent.sources.settings import SerialSource as SerialSource
-from edge_agent.sources.settings import Silent
 from edge_agent.sources.settings import SimulatedSource as SimulatedSource
 from edge_agent.sources.settings import StdinSource as StdinSource
 from edge_agent.sources.settings import TcpSource as TcpSource
@@ -44,9 +45,21 @@ def colour_wanted() -> bool:
     return "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
+def _printable(topic: str) -> bool:
+    """Without what MQTT 3.1.1 (section 1.5.3) lets a broker end the connection for."""
+    return not any(
+        unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
+        or ord(char) & 0xFFFE == 0xFFFE
+        or 0xFDD0 <= ord(char) <= 0xFDEF
+        for char in topic
+    )
+
+
 def _topic_part(name: str) -> str:
     if not name or any(char in name for char in "+#/\0") or name.startswith("$"):
         raise ValueError("must be a plain topic part: not empty, without '+', '#' and '/', not starting with '$'")
+    if not _printable(name):
+        raise ValueError("must be without control characters: a broker ends the connection for them")
     if len(name) > 100:
         raise ValueError("is longer than 100 characters")
     return name
@@ -84,7 +97,7 @@ class TlsConfig(Section):
 class MqttConfig(Section):
     """The broker."""
 
-    host: str = Field(default="localhost", min_length=1, description="The broker's name or address.")
+    host: Host = Field(default="localhost", description="The broker's name or address.")
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal["3.1.1", "5"] = "3.1.1"
     transport: Literal["tcp", "websockets"] = "tcp"
@@ -191,7 +204,7 @@ class RecorderConfig(Section):
 class MetricsConfig(Section):
     """Metrics for Prometheus over HTTP, without a password: keep it on loopback or behind a proxy."""
 
-    host: str = Field(default="127.0.0.1", min_length=1)
+    host: Host = Field(default="127.0.0.1")
     port: int = Field(default=9464, ge=1, le=65535)
 
 
@@ -204,7 +217,7 @@ class HomeAssistantConfig(Section):
 
 
 class RequestsConfig(Section):
-    """Requests over MQTT on bridge/request/...: info, reload, mark. None of them runs a command or reads a file."""
+    """Requests over MQTT on bridge/request/...: info, reload, mark, silence. None of them runs a command or reads a file."""
 
     enabled: bool = False
 
@@ -246,6 +259,8 @@ class MqttSource(Section):
     def _plain(cls, topic: str) -> str:
         if not topic or any(char in topic for char in "+#\0") or topic.startswith(("$", "/")) or topic.endswith("/"):
             raise ValueError("must be one plain topic: without '+' and '#', not beginning or ending with '/'")
+        if not _printable(topic):
+            raise ValueError("must be without control characters")
         return topic
 
 
@@ -356,6 +371,8 @@ class Config(Section):
             for key in ("username", "password_file", "password_credential", "tls"):
                 if broker[key] is not None:
                     broker[key] = "(set)"
+            path, asks, _ = broker["websocket_path"].partition("?")
+            broker["websocket_path"] = f"{path}?(set)" if asks else path  # some brokers take a token there
         if shown["outbox"]["folder"] is not None:
             shown["outbox"]["folder"] = "(set)"
         for section, key in (("jsonl", "path"), ("recorder", "folder")):

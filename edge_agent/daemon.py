@@ -31,6 +31,9 @@ WAKE_S = 0.25
 WAVEFORM_S = 1.0
 LONGEST_MARK = 200
 LONGEST_SILENCE_S = 3600
+NEEDS_RESTART = (
+    "device", "mqtt", "outbox", "jsonl", "recorder", "metrics", "home_assistant", "requests", "inference",
+)  # fmt: skip
 _ARGUMENTS = {"info": set(), "reload": set(), "mark": {"stream", "text"}, "silence": {"stream", "kind", "seconds"}}
 
 
@@ -197,11 +200,7 @@ class Daemon:
             if stream.model_copy(update={"alarms": runner.config.alarms}) != runner.config:
                 needs_restart.append(f"stream {stream.name}")
         needs_restart += [f"stream {name} (gone)" for name in runners.keys() - {stream.name for stream in fresh.stream}]
-        needs_restart += [
-            name
-            for name in ("device", "mqtt", "outbox", "jsonl", "metrics", "home_assistant", "requests", "inference")
-            if getattr(fresh, name) != getattr(self._settings, name)
-        ]
+        needs_restart += [name for name in NEEDS_RESTART if getattr(fresh, name) != getattr(self._settings, name)]
         if fresh.health_s != self._settings.health_s:
             changed.append("health_s")
         self._settings = self._settings.model_copy(
@@ -300,7 +299,7 @@ class Daemon:
             time=datetime.now(UTC),
             uptime_s=time.monotonic() - self._began,
             resident_mb=resident_mb(),
-            broker=self._outputs.mqtt.health(),
+            broker=self._outputs.broker_health(),
             inference={
                 "taken": worker.counters.taken,
                 "dropped": worker.counters.dropped,
@@ -309,6 +308,8 @@ class Daemon:
             },
             latency=self._outputs.latency.report(),
             streams={runner.config.name: runner.health() for runner in self._runners},
+            jsonl=self._outputs.lines_health(),
+            recorder=self._outputs.recorder_health(),
         )
 
     def _say_waveforms(self) -> None:

@@ -271,8 +271,30 @@ class BrokerHealth(Message):
     published: int
     dropped: int = Field(description="QoS 0 while the broker was away, since the start.")
     lost: int = Field(description="QoS 1 that neither the disk nor the memory could keep, since the start.")
+    refused: int = Field(description="QoS 1 that the broker did not take, and will not, since the start.")
     waiting: int = Field(description="QoS 1 that the broker has not acknowledged yet.")
-    outbox: OutboxHealth | None = Field(description="null where it is switched off.")
+    outbox: OutboxHealth | None = Field(description="null where it is switched off or could not be opened.")
+    outbox_fault: str | None = Field(
+        default=None, description="Why it could not be opened at the start; messages are in memory alone."
+    )
+
+
+class LinesHealth(Message):
+    """The file of lines."""
+
+    written: int
+    dropped: int = Field(description="Lines that the disk did not take, since the start.")
+    disk: str = Field(description="ok, or why lines are dropped just now.")
+
+
+class RecorderHealth(Message):
+    """The recorder, since the start."""
+
+    segments: int = Field(description="Begun.")
+    dropped: int = Field(description="Blocks and events that its queue or the disk did not take.")
+    repaired: int = Field(description="Segments that the last run left open.")
+    removed: int = Field(description="Segments that a bound cost.")
+    disk: str = Field(description="ok, or why nothing is recorded just now.")
 
 
 class Percentiles(Message):
@@ -307,6 +329,8 @@ class Health(Message):
         description="By stage (algorithm, queue, compute, invoke, end_to_end, acknowledge); those that were measured."
     )
     streams: dict[str, StreamHealth]
+    jsonl: LinesHealth | None = Field(default=None, description="null where it is off.")
+    recorder: RecorderHealth | None = Field(default=None, description="null where it is off.")
 
 
 class ModelInfo(Message):

@@ -25,6 +25,8 @@ from edge_agent.verdicts import VerdictLane
 
 log = logging.getLogger(__name__)
 
+RATE_IS_OFF = 0.1
+"""Of the rate that was said: more is no crystal, but a wrong setting."""
 BACKOFF_S = (0.5, 30.0)
 LISTENS_S = 0.2
 """Before a source that never stopped listening is asked again."""
@@ -76,6 +78,7 @@ class StreamRunner:
         self._counted: Counts = {}  # by sources that are closed
         self._counting = threading.Lock()
         self._why = self._since = ""  # offline
+        self._rate_seen = False
         self._thread = threading.Thread(target=self._run, name=f"stream-{config.name}", daemon=True)
         if source is not None:
             try:
@@ -216,6 +219,7 @@ class StreamRunner:
             started_ns = time.monotonic_ns()
             self._fed_ns = block.arrived_ns or started_ns
             clock.arrived(block.end, self._fed_ns)
+            self._look_at_the_rate(clock)
             moment = Moment(self._fed_ns, started_ns)
             if self._record is not None:
                 self._record(self.config.name, pipeline.info, block)
@@ -248,7 +252,22 @@ class StreamRunner:
 
     def _online(self, reason: str) -> None:
         self.state = "online"
+        if reason != "started":
+            log.warning("stream %s: back", self.config.name)  # as loud as its going
         self._say_available(self.config.name, "online", "started" if reason == "started" else "back")
+
+    def _look_at_the_rate(self, clock: LiveClock | RecordedClock) -> None:
+        """Said once, early: every rate, width and filter rests on it."""
+        if self._rate_seen or not isinstance(clock, LiveClock) or clock.rough_fs is None or self.fs is None:
+            return
+        self._rate_seen = True
+        if abs(clock.rough_fs / self.fs - 1) > RATE_IS_OFF:
+            log.warning(
+                "stream %s: about %.0f samples a second come, fs says %g: heart rates and times will be wrong",
+                self.config.name,
+                clock.rough_fs,
+                self.fs,
+            )
 
     def _waiting(self, for_what: str) -> None:
         """Said once, at the start: after that, why it went away is worth more."""

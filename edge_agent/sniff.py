@@ -6,6 +6,26 @@ import argparse
 import dataclasses
 import json
 
+MOST_S = 3600.0
+MOST_BAUD = 12_000_000
+"""What the fastest USB bridges do."""
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+    if not 0 < value <= MOST_S:
+        raise argparse.ArgumentTypeError(f"{text} is not within 0 and {MOST_S:g}")
+    return value
+
+
+def _baud(text: str) -> int:
+    if not text.isdecimal() or not 0 < int(text) <= MOST_BAUD:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {MOST_BAUD}")
+    return int(text)
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     summary = "Listen to a port, name the board, and print the configuration to use."
@@ -18,8 +38,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.set_defaults(run=run)
     parser.add_argument("port", metavar="PORT", help="a device, its by-id path, or any pyserial URL")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="N", help="at each baud (default: %(default)g)")
-    parser.add_argument("--baud", type=int, help="only this one; by default those of the known boards, in turn")
+    parser.add_argument(
+        "--seconds", type=_seconds, default=5.0, metavar="N", help="at each baud (default: %(default)g)"
+    )
+    parser.add_argument("--baud", type=_baud, help="only this one; by default those of the known boards, in turn")
     parser.add_argument("--start", action="store_true", help="send a quiet port the start commands of boards that wait")
     parser.add_argument("--json", action="store_true", help="for programs")
 

@@ -58,6 +58,7 @@ class Broker:
         passwords: dict[str, str] | None = None,
         keep: bool = False,
         lines: Sequence[str] = (),
+        after: Sequence[str] = (),
     ) -> None:
         self.port = free_port()
         self._command = [mosquitto, "-c", str(folder / "mosquitto.conf")]
@@ -82,6 +83,7 @@ class Broker:
             secret.chmod(0o600)
             subprocess.run([f"{mosquitto}_passwd".replace("/sbin/", "/bin/"), "-U", str(secret)], check=True)
             lines += ["allow_anonymous false", f"password_file {secret}"]
+        lines += after
         (folder / "mosquitto.conf").write_text("\n".join(lines) + "\n", encoding="utf-8")
         self.process: subprocess.Popen[bytes] | None = None
 

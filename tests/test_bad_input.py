@@ -38,7 +38,7 @@ def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str]
         (GOOD.replace('"bed"', '"a/b"'), "stream[0] (a/b).name: found 'a/b'", "plain topic part"),
         (GOOD.replace('"bed"', '"bridge"'), "stream[0] (bridge).name", "the agent's own topic"),
         (GOOD + GOOD, "stream", "'bed' stands twice"),
-        ('[mqtt]\nhost = ""\n' + GOOD, "mqtt.host: found ''", "at least 1 character"),
+        ('[mqtt]\nhost = ""\n' + GOOD, "mqtt.host: found ''", "neither a host's name nor an address"),
         ("[mqtt]\nport = 70000\n" + GOOD, "mqtt.port: found 70000", "65535"),
         ('[mqtt]\npassword_file = "none"\n' + GOOD, "mqtt.password_file: none", "no such file"),
         ('[inference]\nmodels_dir = "none"\n' + GOOD, "inference.models_dir: none", "no such folder"),

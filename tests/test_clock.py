@@ -136,6 +136,28 @@ def test_one_long_stall_is_not_taken_for_drift(clocks: Clocks) -> None:
     assert live.measured_fs == pytest.approx(FS, rel=1e-5)
 
 
+@pytest.mark.parametrize("real_fs", [200.0, 250.0, 360.0])
+def test_a_wrong_rate_is_seen_after_ten_seconds_despite_a_backlog_at_the_start(clocks: Clocks, real_fs: float) -> None:
+    live = LiveClock(FS)
+    live.arrived(2000, clocks.ns)
+    end = play(live, clocks, 9.5, real_fs=real_fs, first=2000)
+    assert live.rough_fs is None
+    play(live, clocks, 1, real_fs=real_fs, first=end)
+    assert live.rough_fs == pytest.approx(real_fs, rel=0.02)
+
+
+def test_no_sample_is_later_than_its_arrival(clocks: Clocks) -> None:
+    """A loss that was guessed too great makes indices run ahead of the clock, and a board may be faster than it says."""
+    live = LiveClock(FS)
+    end = play(live, clocks, 25)
+    end += round(3 * FS)
+    for _ in range(1000):
+        end += BLOCK
+        clocks.ns += round(BLOCK / (1.3 * FS) * SECOND)
+        live.arrived(end, clocks.ns)
+        assert seconds(live.utc(end), clocks.utc()) <= 1e-5
+
+
 def test_a_step_of_utc_moves_the_time_of_day_and_no_interval(clocks: Clocks) -> None:
     live = LiveClock(FS)
     play(live, clocks, 60)

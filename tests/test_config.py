@@ -196,6 +196,59 @@ def test_what_cannot_be_a_part_of_a_topic_is_refused(key: str, name: str, write:
     assert ("100 characters" if len(name) > 100 else "plain topic part") in problem
 
 
+@pytest.mark.parametrize("name", ["bay\\n7", "\\u0007", "a\\u007fb", "\\u009b31m", "\\ufffe", "\\u2028", "\\ufdd0"])
+@pytest.mark.parametrize("key", ["[device]\nid", "[mqtt]\nbase", "[home_assistant]\nprefix"])
+def test_no_control_character_stands_in_a_topic(key: str, name: str, write: Write) -> None:
+    (problem,) = problems(write(f'{key} = "{name}"' + SIMULATED))
+    assert "control characters" in problem
+    (problem,) = problems(write(SIMULATED.replace("bed1", name)))
+    assert "control characters" in problem
+    (problem,) = problems(
+        write(
+            SIMULATED.partition("[stream.source]")[0]
+            + f"""[stream.source]
+type = "mqtt"
+topic = "raw/{name}"
+"""
+        )
+    )
+    assert "control characters" in problem
+
+
+HOSTS = ["", ".", "a..b", "x" * 64, "x" * 64 + ".ward", "a b", "ward/7", "http://broker", "a\\u0000b", "[::1]",
+         ".".join(["x" * 60] * 5), "\\u00e4" * 63]  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_what_no_host_can_be_called_is_refused(host: str, write: Write) -> None:
+    """A resolver would say so with an error that no network library catches, on the broker's thread."""
+    source = SIMULATED.partition("[stream.source]")[0] + "[stream.source]\n"
+    lines = 'fs = 250\ncolumns = ["II"]\n'
+    for text in (
+        f'[mqtt]\nhost = "{host}"' + SIMULATED,
+        f'[metrics]\nhost = "{host}"' + SIMULATED,
+        source + f'type = "tcp"\nport = 9\n{lines}host = "{host}"\n',
+        source + f'type = "mqtt"\ntopic = "raw/bed1"\nbroker = {{ host = "{host}" }}\n',
+    ):
+        (problem,) = problems(write(text))
+        assert "host: " in problem
+        assert "neither a host's name nor an address" in problem
+
+
+@pytest.mark.parametrize("port", ["socket://a..b:9", "rfc2217://" + "x" * 64 + ":9", "SOCKET://:9"])
+def test_a_port_elsewhere_needs_a_host(port: str, write: Write) -> None:
+    (problem,) = problems(write(SERIAL.replace("/dev/null", port)))
+    assert "neither a host's name nor an address" in problem
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "broker.ward7.example.", "b_1-x", "10.0.0.7", "::1", "fe80::1%eth0", "bücher.example", "x" * 63],
+)
+def test_hosts_that_there_may_be(host: str, write: Write) -> None:
+    assert load(write(f'[mqtt]\nhost = "{host}"' + SIMULATED)).mqtt.host == host
+
+
 @pytest.mark.parametrize("name", ["Bett 1", "å", "a$", "x" * 100])
 def test_other_names_are_fine(name: str, write: Write) -> None:
     assert load(write(SIMULATED.replace("bed1", name))).stream[0].name == name
@@ -256,6 +309,14 @@ def test_secrets_are_never_published(write: Write, tmp_path: Path, monkeypatch: 
     assert loaded.mqtt.password() == "swordfish"
     assert "swordfish" not in json.dumps(loaded.public()) + repr(loaded)
     assert loaded.public()["mqtt"]["username"] is None
+    assert loaded.public()["mqtt"]["websocket_path"] == "/mqtt"
+    broker = '[mqtt]\nwebsocket_path = "/mqtt?token=abracadabra?x=hocuspocus"\n'
+    source = 'type = "mqtt"\ntopic = "raw"\nbroker = { websocket_path = "/own?token=simsalabim" }'
+    shown = json.dumps((loaded := load(write(broker + SIMULATED.replace('type = "simulated"', source)))).public())
+    assert not any(secret in shown for secret in ("abracadabra", "hocuspocus", "simsalabim"))
+    assert loaded.public()["mqtt"]["websocket_path"] == "/mqtt?(set)"
+    assert loaded.public()["stream"][0]["source"]["broker"]["websocket_path"] == "/own?(set)"
+    loaded = load(write(SIMULATED))
     monkeypatch.delenv(PASSWORD_VARIABLE)
     assert loaded.mqtt.password() is None
 

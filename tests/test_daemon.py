@@ -19,8 +19,8 @@ import pytest
 import serial
 
 from edge_agent import config, events
-from edge_agent.config import SimulatedSource, StreamConfig
-from edge_agent.daemon import Daemon
+from edge_agent.config import Config, SimulatedSource, StreamConfig
+from edge_agent.daemon import NEEDS_RESTART, Daemon
 from edge_agent.errors import SourceError, SourceLost
 from edge_agent.inference.judge import Judge, load_models, shipped_models
 from edge_agent.inference.worker import InferenceWorker
@@ -578,3 +578,7 @@ def test_an_absence_is_as_long_as_it_was_however_often_opening_failed(monkeypatc
     # 2.5 s away and up to a backoff more, less the second of signal that the first block after it brought.
     assert 150 - 10 <= gap.lost <= 150 + 60
     assert all(source.closed for source in opened)
+
+
+def test_a_reload_speaks_of_every_setting() -> None:
+    assert set(NEEDS_RESTART) | {"stream", "health_s"} == set(Config.model_fields)  # the two that it looks into

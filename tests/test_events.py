@@ -149,7 +149,7 @@ def test_what_the_daemon_says_of_itself() -> None:
     )  # fmt: skip
     box = events.OutboxHealth(messages=1, bytes=2, evicted={"beats": 3, "events": 0, "alarms": 0}, disk="ok")
     broker = events.BrokerHealth(
-        connected=True, state="connected", connects=1, published=2, dropped=0, lost=0, waiting=1, outbox=box
+        connected=True, state="connected", connects=1, published=2, dropped=0, lost=0, waiting=1, refused=0, outbox=box
     )
     span = events.Percentiles(count=3, p50_ms=1, p90_ms=2, p95_ms=2, p99_ms=2, p99_9_ms=2, max_ms=2.00001)
     checked(events.Response(status="error", error="no", transaction="7"))
@@ -164,9 +164,15 @@ def test_what_the_daemon_says_of_itself() -> None:
             inference={},
             latency={"queue": events.StageLatency(last_minute=None, since_start=span)},
             streams={"x": stream},
+            jsonl=events.LinesHealth(written=1, dropped=0, disk="ok"),
+            recorder=events.RecorderHealth(
+                segments=1, dropped=0, repaired=0, removed=0, disk="No space left on device"
+            ),
         )
     )
     assert data["uptime_s"] == 1.2346
+    assert data["broker"]["outbox_fault"] is None
+    assert data["recorder"]["disk"] == "No space left on device"
     assert data["streams"]["x"]["fs_measured"] is None
 
 

@@ -112,7 +112,9 @@ def test_damage_ends_a_stream_and_is_said_once() -> None:
     assert (health.state, health.restarts, health.samples) == ("failed", 0, 20)
 
 
-def test_a_source_that_was_lost_is_opened_anew_and_its_counts_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_source_that_was_lost_is_opened_anew_and_its_counts_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     opened = [Scripted(SourceLost("silent: board")), Scripted(SourceLost("unplugged: board")), Scripted(None)]
     waiting = iter(opened[1:])
     monkeypatch.setattr("edge_agent.runner.open_source", lambda _: next(waiting))
@@ -120,6 +122,9 @@ def test_a_source_that_was_lost_is_opened_anew_and_its_counts_go_on(monkeypatch:
         wait_for(lambda: run.runner.ended.is_set(), "the third's end")
         health = run.runner.health()
     assert [one.closed for one in opened] == [1, 1, 1]
+    assert [record.getMessage() for record in caplog.records if "back" in record.getMessage()] == [
+        "stream bed: back"
+    ] * 2
     assert run.said == [
         ("online", "started"),
         ("offline", "silent: board"),
@@ -132,6 +137,29 @@ def test_a_source_that_was_lost_is_opened_anew_and_its_counts_go_on(monkeypatch:
     first, second = run.gaps()
     assert not first.exact
     assert (first.cause, second.cause) == ("source lost: silent: board", "source lost: unplugged: board")
+
+
+@pytest.mark.parametrize(("rate", "warned"), [(FS, False), (1.05 * FS, False), (1.2 * FS, True), (0.8 * FS, True)])
+def test_a_rate_that_is_not_what_was_said_is_logged_once(
+    rate: float, warned: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Scripted()
+    began = time.monotonic_ns()
+
+    def blocks(_stop: threading.Event) -> Iterator[Block]:
+        for n in range(200):
+            arrived = began + round((n + 1) * 10 / rate * 1e9)
+            yield Block(n * 10, FS, np.zeros((1, 10), np.float32), arrived_ns=arrived)
+
+    monkeypatch.setattr(source, "blocks", blocks)
+    with Run(source) as run:
+        assert run.runner.ended.wait(20)
+    said = [record.getMessage() for record in caplog.records if "samples a second" in record.getMessage()]
+    assert (
+        said
+        == [f"stream bed: about {rate:.0f} samples a second come, fs says 100: heart rates and times will be wrong"]
+        * warned
+    )
 
 
 def test_one_that_listens_on_is_not_opened_anew() -> None:

@@ -21,7 +21,7 @@ from edge_agent.watch.command import Watch
 from edge_agent.watch.link import Done
 from edge_agent.watch.news import KINDS, MOST_BYTES, News, UnreadableError, clean, place, read
 from edge_agent.watch.sequence import MOST_COUNTS, MOST_HOLES, Sequences
-from edge_agent.watch.show import Screen, age, clock, span
+from edge_agent.watch.show import GISTS, Screen, age, clock, span
 from edge_agent.watch.wanted import USUAL, Wanted, condition, parts_of
 
 BASE = "edge-agent"
@@ -172,6 +172,8 @@ BAD = {
     "no seq: true is no number": payload_of(alarm(), seq=True),
     "no seq: beyond any count": payload_of(alarm(), seq=1 << 70),
     "no seq and session": payload_of(alarm(), session=None),
+    "not JSON: no float holds it": payload_of(alarm()).replace(b"4.25", b"1e999"),
+    "a session of more than 64": payload_of(alarm(), session="s" * 65),
     "bytes": payload_of(alarm(), evidence={"x": "x" * MOST_BYTES}),
 }
 
@@ -189,8 +191,12 @@ def test_an_unreadable_message_is_one_line(why: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "topic", ["x", "edge-agent/d/s/nonsense", "other/icu7/bed1/alarm", "edge-agent/a/b/c/d", "$SYS/x"]
-)
+    "topic",
+    [
+        "x", "edge-agent/d/s/nonsense", "other/icu7/bed1/alarm", "edge-agent/a/b/c/d", "$SYS/x",
+        f"edge-agent/{'d' * 101}/bed1/alarm", f"edge-agent/d/{'s' * 101}/alarm",
+    ],
+)  # fmt: skip
 def test_a_topic_of_somebody_elses_is_not_read(topic: str) -> None:
     with pytest.raises(UnreadableError):
         place(topic, BASE)
@@ -204,7 +210,22 @@ def test_text_from_the_network_cannot_write_to_the_terminal() -> None:
     assert clean("Grüße, 5 °C, 心") == "Grüße, 5 °C, 心"
 
 
-NONSENSE = [None, True, 7, -1e308, HOSTILE, [], {}, [HOSTILE], {HOSTILE: HOSTILE}, [{"a": [1]}]]
+HUGE = 10**400
+NONSENSE = [
+    None,
+    True,
+    7,
+    -1e308,
+    HOSTILE,
+    [],
+    {},
+    [HOSTILE],
+    {HOSTILE: HOSTILE},
+    [{"a": [1]}],
+    HUGE,
+    -HUGE,
+    {"V": HUGE},
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -221,6 +242,32 @@ def test_no_field_can_break_the_line_or_the_terminal(kind: str) -> None:
                 assert printable(text), (field, nonsense)
                 assert text.count("\n") == 1
             assert all(printable(part) or nonsense == HOSTILE for part in parts_of(news))
+
+
+@pytest.mark.parametrize("number", [HUGE, -HUGE, 1e15, -1e300])
+def test_a_number_beyond_any_measure_is_none(number: float) -> None:
+    news = news_of("vitals", heart_rate_per_min=number, mean_mmhg=93)
+    assert news.number("heart_rate_per_min") is None
+    assert "HR --/min ABP 121/79 (93) mmHg" in shown(news)
+    assert "V on II" in shown(news_of("verdict", scores={"V": number}))
+    assert "up" not in shown(news_of("health", uptime_s=number))
+
+
+def test_what_cannot_be_put_into_words_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever was not thought of: said as unreadable, counted, and the alarm still acted on."""
+    for kind in ("alarm", "vitals"):
+        monkeypatch.setitem(GISTS, kind, lambda news: ("", str(news.data["not thought of"])))
+    acted: list[str] = []
+    terminal = Terminal()
+    watch = Watch(Wanted(BASE, kinds=KINDS), Screen(terminal, colour=False, as_json=False))
+    watch.hook = lambda news: acted.append(news.kind)  # type: ignore[assignment]
+    for kind in ("alarm", "vitals", "beat"):
+        watch.heard(topic_of(kind), payload_of(samples()[kind]), False)
+    watch.screen.status()
+    lines = terminal.getvalue().split("\n")[:3]
+    assert ["cannot be put into words (KeyError)" in line for line in lines] == [True, True, False]
+    assert watch.counts.unreadable == 2
+    assert acted == ["alarm"]
 
 
 def test_a_hostile_topic_cannot_break_the_line() -> None:

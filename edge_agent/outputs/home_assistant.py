@@ -1,6 +1,7 @@
 """Home Assistant's device discovery: one retained message that describes the agent and its streams.
 
-Nothing else changes for it: the entities read the topics that are published anyway.
+Nothing else changes for it: the entities read the topics that are published anyway. One message holds all of it, so its keys are
+the short forms that Home Assistant has for them (``stat_t`` is ``state_topic``), where it has long had one.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from collections.abc import Sequence
 from typing import Any, get_args
 
 from edge_agent import __version__
-from edge_agent.events import AlarmKind
+from edge_agent.events import Alarm, AlarmKind
 
 STALE_AFTER_S = 30
 """Vitals come every two seconds; a stream that says nothing for this long becomes unavailable instead of frozen."""
+ALARM_STATES: tuple[str, ...] = get_args(Alarm.model_fields["state"].annotation)
+"""An event of a type that was not announced is dropped with a warning, so all of them are."""
 VITALS = (
     ("heart_rate", "Heart rate", "heart_rate_per_min", "bpm", "mdi:heart-pulse"),
     ("systolic", "Systolic pressure", "systolic_mmhg", "mmHg", "mdi:gauge"),
@@ -40,8 +43,7 @@ def discovery(prefix: str, base: str, device: str, streams: Sequence[str]) -> tu
         unique = f"{identity}-{key}"
         components[key] = {
             "p": platform,
-            "unique_id": unique,
-            "object_id": unique,
+            "uniq_id": unique,
             "default_entity_id": f"{platform}.{unique.replace('-', '_').lower()}",
             "name": name,
         } | more
@@ -49,59 +51,60 @@ def discovery(prefix: str, base: str, device: str, streams: Sequence[str]) -> tu
     for stream in streams:
         key = object_id(stream)
         available = [
-            {"topic": f"{root}/bridge/state", "value_template": "{{ value_json.state }}"},
-            {"topic": f"{root}/{stream}/availability", "value_template": "{{ value_json.state }}"},
+            {"t": f"{root}/bridge/state", "val_tpl": "{{ value_json.state }}"},
+            {"t": f"{root}/{stream}/availability", "val_tpl": "{{ value_json.state }}"},
         ]
-        common = {"availability": available, "availability_mode": "all"}
+        common = {"avty": available, "avty_mode": "all"}
         for part, name, field, unit, icon in VITALS:
             add(
                 "sensor",
                 f"{key}-{part}",
                 f"{stream} {name}",
-                state_topic=f"{root}/{stream}/state",
-                value_template=f"{{{{ value_json.{field} }}}}",
-                unit_of_measurement=unit,
-                state_class="measurement",
+                stat_t=f"{root}/{stream}/state",
+                val_tpl=f"{{{{ value_json.{field} }}}}",
+                unit_of_meas=unit,
+                stat_cla="measurement",
                 suggested_display_precision=0,
-                expire_after=STALE_AFTER_S,
-                icon=icon,
+                exp_aft=STALE_AFTER_S,
+                ic=icon,
                 **common,
             )
         add(
             "binary_sensor",
             f"{key}-lead-off",
             f"{stream} lead off",
-            state_topic=f"{root}/{stream}/alarm",
+            stat_t=f"{root}/{stream}/alarm",
             # Other alarms give an empty text, which Home Assistant takes for no news.
-            value_template=(
-                "{% if value_json.kind == 'lead_off' %}{{ 'ON' if value_json.state == 'raised' else 'OFF' }}{% endif %}"
+            val_tpl=(
+                "{% if value_json.kind == 'lead_off' %}"
+                "{{ 'ON' if value_json.state != 'cleared' else 'OFF' }}{% endif %}"
             ),
-            device_class="problem",
+            dev_cla="problem",
             **common,
         )
         add(
             "event",
             f"{key}-alarm",
             f"{stream} alarm",
-            state_topic=f"{root}/{stream}/alarm",
-            value_template=(
+            stat_t=f"{root}/{stream}/alarm",
+            val_tpl=(
                 "{{ {'event_type': value_json.kind ~ '_' ~ value_json.state, 'priority': value_json.priority,"
                 " 'id': value_json.id} | to_json }}"
             ),
-            event_types=[f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ("raised", "cleared")],
-            icon="mdi:alarm-light",
+            event_types=[f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ALARM_STATES],
+            ic="mdi:alarm-light",
             **common,
         )
     add(
         "sensor",
         "latency",
         "Latency p99",
-        state_topic=f"{root}/bridge/health",
-        value_template="{{ ((value_json.latency.end_to_end or {}).last_minute or {}).p99_ms }}",
-        unit_of_measurement="ms",
-        state_class="measurement",
+        stat_t=f"{root}/bridge/health",
+        val_tpl="{{ ((value_json.latency.end_to_end or {}).last_minute or {}).p99_ms }}",
+        unit_of_meas="ms",
+        stat_cla="measurement",
         entity_category="diagnostic",
-        availability=[{"topic": f"{root}/bridge/state", "value_template": "{{ value_json.state }}"}],
+        avty=[{"t": f"{root}/bridge/state", "val_tpl": "{{ value_json.state }}"}],
     )
     payload = {
         "device": {

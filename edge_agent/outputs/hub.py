@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import logging
+
 from edge_agent.config import Config
-from edge_agent.events import Beat, Event, Message, Verdict
+from edge_agent.events import (
+    Alarm,
+    Beat,
+    BrokerHealth,
+    Event,
+    LinesHealth,
+    Message,
+    RecorderHealth,
+    Verdict,
+)
 from edge_agent.latency import LatencyBook
 from edge_agent.outputs.home_assistant import discovery
+from edge_agent.outputs.in_order import InOrder
 from edge_agent.outputs.jsonl import JsonLines
 from edge_agent.outputs.mqtt import MqttPublisher
-from edge_agent.outputs.outbox import Bounds, Outbox
+from edge_agent.outputs.outbox import Bounds, Outbox, OutboxUnusable
 from edge_agent.outputs.recorder import Recorder
 from edge_agent.outputs.requests import Answer, Requests
 from edge_agent.outputs.thinning import Thinner
+
+log = logging.getLogger(__name__)
 
 
 class Outputs:
@@ -20,6 +34,7 @@ class Outputs:
     def __init__(self, settings: Config, answer: Answer) -> None:
         """Open everything; start nothing. ``answer`` carries out requests that came over MQTT."""
         self.latency = LatencyBook()
+        self._in_order = InOrder()
         self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
         device, base = settings.device.id, settings.mqtt.base
         self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
@@ -30,10 +45,11 @@ class Outputs:
         at_home = settings.home_assistant
         if at_home.enabled:
             listen[f"{at_home.prefix}/status"] = self._home_assistant_said
+        outbox, self._outbox_fault = _outbox(settings)
         self.mqtt = MqttPublisher(
             settings.mqtt,
             device,
-            _outbox(settings),
+            outbox,
             latency=self.latency,
             listen=listen,
             beats_wait_s=settings.outbox.beats_wait_s,
@@ -54,6 +70,13 @@ class Outputs:
         self.mqtt.start()
 
     def event(self, event: Event) -> None:
+        if isinstance(event, Alarm):
+            with self._in_order.turn(event):
+                self._event(event)
+        else:
+            self._event(event)
+
+    def _event(self, event: Event) -> None:
         payload = event.payload()
         self.latency.event(event)
         if self._thinner is not None and isinstance(event, Beat | Verdict):
@@ -71,6 +94,27 @@ class Outputs:
         self.mqtt.message(part, message)
         if self._jsonl is not None:
             self._jsonl.put(message.payload())
+
+    def broker_health(self) -> BrokerHealth:
+        return self.mqtt.health().model_copy(update={"outbox_fault": self._outbox_fault})
+
+    def lines_health(self) -> LinesHealth | None:
+        lines = self._jsonl
+        if lines is None:
+            return None
+        return LinesHealth(written=lines.written, dropped=lines.dropped, disk=lines.fault or "ok")
+
+    def recorder_health(self) -> RecorderHealth | None:
+        if self.recorder is None:
+            return None
+        counters = self.recorder.counters
+        return RecorderHealth(
+            segments=counters.segments,
+            dropped=counters.dropped,
+            repaired=counters.repaired,
+            removed=counters.removed,
+            disk=self.recorder.fault or "ok",
+        )
 
     def stop(self, timeout_s: float) -> bool:
         """False if the broker did not acknowledge the goodbye."""
@@ -91,9 +135,14 @@ class Outputs:
             self.mqtt.retained_again()
 
 
-def _outbox(settings: Config) -> Outbox | None:
+def _outbox(settings: Config) -> tuple[Outbox | None, str | None]:
+    """And why there is none: a disk that fails must not keep the patient from being watched. Refused only if another agent has it."""
     kept = settings.outbox
     if not kept.enabled:
-        return None
+        return None, None
     bounds = Bounds(max_bytes=int(kept.max_mb * 1e6), max_age_s=kept.max_age_h * 3600)
-    return Outbox(kept.place(settings.device.id), bounds)
+    try:
+        return Outbox(kept.place(settings.device.id), bounds), None
+    except OutboxUnusable as error:
+        log.error("%s; until the next start messages are kept in memory alone", error.what)
+        return None, error.what

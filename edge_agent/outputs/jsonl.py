@@ -6,9 +6,11 @@ and what a full disk refuses is counted, not kept.
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,14 +33,20 @@ class JsonLines:
         self._lines: deque[bytes] = deque()
         self._wake = threading.Event()
         self._stopping = False
-        self._fault: str | None = None
+        self._file: BinaryIO | None = None
+        self._torn = False
+        """The file ends within a line."""
+        self.fault: str | None = None
+        """Why the disk takes no lines just now."""
         self.written = 0
         self.dropped = 0
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file: BinaryIO = self._open()
+            self._open()
         except OSError as error:
-            raise OutputError(f"{self._path}: cannot be written ({error.strerror or error})") from None
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise OutputError(f"{self._path}: cannot be written ({error.strerror or error})") from None
+            self._say_fault(error)  # the disk's trouble, which may pass, and nothing wrong with the path
         self._thread = threading.Thread(target=self._run, name="jsonl", daemon=True)
 
     def start(self) -> None:
@@ -55,54 +63,75 @@ class JsonLines:
         self._wake.set()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        else:
+            self._close()
 
     def _open(self) -> BinaryIO:
-        file = self._path.open("ab", buffering=0)
-        if file.tell():  # a power cut may have torn the last line: what comes next must not be joined to it
+        self._file = file = self._path.open("ab", buffering=0)
+        self._torn = False
+        if file.tell():  # a power cut or a full disk may have torn the last line: the next must not be joined to it
             with self._path.open("rb") as old:
                 old.seek(-1, 2)
-                if old.read(1) != b"\n":
-                    file.write(b"\n")
+                self._torn = old.read(1) != b"\n"
         return file
+
+    def _close(self) -> None:
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
     def _run(self) -> None:
         while not self._stopping:
             self._wake.wait(WRITE_EVERY_S)
             self._write()
         self._write()
-        self._file.close()
+        self._close()
 
     def _write(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
         if not lines:
             return
+        taken = 0
         try:
-            if self._file.tell() >= self._most_bytes:
-                self._turn_over()
-            data = b"\n".join(lines) + b"\n"
-            if self._file.write(data) != len(data):  # a disk that is almost full takes a part
-                raise OSError("no room for all of it")
-        except OSError as error:
-            self.dropped += len(lines)
-            if self._fault is None:
-                log.error("%s: cannot be written (%s); lines are dropped, counted", self._path, error.strerror or error)
-            self._fault = str(error)
+            file = self._file or self._open()
+            if file.tell() >= self._most_bytes:
+                file = self._turn_over()
+            before = b"\n" if self._torn else b""
+            data = before + b"\n".join(lines) + b"\n"
+            count = file.write(data)
+            taken = max(0, data.count(b"\n", 0, count) - len(before))
+            if count != len(data):  # a disk that is almost full takes a part
+                raise OSError(errno.ENOSPC, "no room for all of it")
+            self._torn = False
+        except (OSError, ValueError) as error:
+            self._close()  # opened anew for the next lines: only the file itself says where it ends
+            self._say_fault(error)
         else:
-            self.written += len(lines)
-            if self._fault is not None:
+            if self.fault is not None:
                 log.info("%s: can be written again, %d lines were dropped", self._path, self.dropped)
-            self._fault = None
+            self.fault = None
+        self.written += taken
+        self.dropped += len(lines) - taken
 
-    def _turn_over(self) -> None:
-        """events.jsonl becomes events.jsonl.1, that .2, and the last goes."""
-        self._file.close()
-        for number in range(self._keep, 0, -1):
+    def _say_fault(self, error: OSError | ValueError) -> None:
+        why = getattr(error, "strerror", None) or str(error)
+        if self.fault is None:
+            log.error("%s: cannot be written (%s); lines are dropped, counted", self._path, why)
+        self.fault = why
+
+    def _turn_over(self) -> BinaryIO:
+        """events.jsonl becomes events.jsonl.1, that .2, and the last goes. Tried again after a failure it costs nothing more:
+        only what is before the first free number moves."""
+        self._close()
+        free = next((number for number in range(1, self._keep) if not self._numbered(number).exists()), self._keep)
+        for number in range(free, 0, -1):
             older = self._numbered(number - 1)
             if older.exists():
                 older.replace(self._numbered(number))
         if not self._keep:
             self._path.unlink(missing_ok=True)
-        self._file = self._open()
+        return self._open()
 
     def _numbered(self, number: int) -> Path:
         return self._path if number == 0 else self._path.with_name(f"{self._path.name}.{number}")

@@ -28,6 +28,8 @@ PAGE_BYTES = 1024
 """Small, because a page is the least that a message costs an SD card."""
 ROW_OVERHEAD = 24
 SCHEMA = 1
+STEP_S = 60.0
+"""The clock was set, if it moved so far beside the one that only counts."""
 
 
 class Parcel(NamedTuple):
@@ -53,6 +55,10 @@ class Level:
     payload_bytes: int = 0
 
 
+class OutboxUnusable(OutputError):
+    """The disk does not let it be opened (full, read-only, failing): no other agent has it, so work may go on without it."""
+
+
 class Outbox:
     def __init__(self, path: Path, bounds: Bounds) -> None:
         """Open or make it; a damaged one is set aside and said."""
@@ -71,15 +77,17 @@ class Outbox:
                 self._set_aside(error)
                 self._db = self._open()
         except (OSError, sqlite3.Error) as error:
-            if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_BUSY:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY:
                 raise OutputError(
                     f"{path}: the outbox is in use by another agent", remedy="give each agent its own device.id"
                 ) from None
-            raise OutputError(
+            raise OutboxUnusable(
                 f"{path}: the outbox cannot be opened ({error})",
                 remedy="check that its folder is there, writable and on a disk with room",
             ) from None
-        self.next_number = 1 + max(self._newest(), default=0)
+        self.next_number = self._first = 1 + max(self._newest(), default=0)
+        self._clock = _clock_ahead_s()
+        """The clock in which this run's messages are dated: seconds before ``time.monotonic``."""
 
     # -- opening -------------------------------------------------------------------------------------------------
 
@@ -145,7 +153,8 @@ class Outbox:
 
     def write(self, parcels: Sequence[Parcel], acknowledged: Iterable[Parcel]) -> None:
         """One transaction: what came in, what may go. On the disk when this returns; sqlite3.Error if it is not."""
-        db, now = self._db, int(time.time())
+        # Not time.time(): until ``expire`` has moved the dates of this run, all of them are of one clock.
+        db, now = self._db, int(time.monotonic() + self._clock)
         levels = [Level(level.messages, level.payload_bytes) for level in self.levels]
         evicted = dict(self.evicted)
         db.execute("BEGIN IMMEDIATE")
@@ -193,21 +202,43 @@ class Outbox:
                 evicted[name] += count
 
     def expire(self) -> None:
-        """Evict what is too old. Called now and then. A clock stepped forward by years must not empty the outbox in one go:
-        messages from the future or from before 2020 are not judged by age."""
-        now = int(time.time())
-        oldest = now - int(self.bounds.max_age_s)
-        for rank, name in enumerate(RANKS[:-1]):  # alarms outlive everything but the bound on size
-            found = self._db.execute(
-                f"SELECT max(number), count(*), sum(length(payload) + length(topic) + {ROW_OVERHEAD}) FROM {name}"
-                " WHERE put_s < ? AND put_s > 1577836800",
-                (oldest,),
-            ).fetchone()
-            if found[1]:
-                self._db.execute(f"DELETE FROM {name} WHERE put_s < ? AND put_s > 1577836800", (oldest,))
-                self.levels[rank].messages -= found[1]
-                self.levels[rank].payload_bytes -= found[2]
-                self.evicted[name] += found[1]
+        """Evict what is too old; sqlite3.Error if the disk refuses. Called now and then.
+
+        A device without a battery for its clock starts somewhere in the past and is set right when the network comes. What was
+        written in this run is moved along with the clock, so its age is what has gone by since, whatever the clock did. Messages
+        of earlier runs keep the date that they were given: from before 2020 (a clock that never was right) or from the future
+        they are not judged by age, and otherwise a wrong one counts.
+        """
+        db, clock = self._db, _clock_ahead_s()
+        step = clock - self._clock if abs(clock - self._clock) > STEP_S else 0.0
+        oldest = int(time.monotonic() + self._clock + step - self.bounds.max_age_s)
+        levels = [Level(level.messages, level.payload_bytes) for level in self.levels]
+        evicted = dict(self.evicted)
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            for rank, name in enumerate(RANKS):
+                if step:
+                    db.execute(f"UPDATE {name} SET put_s = put_s + ? WHERE number >= ?", (round(step), self._first))
+                if rank == len(RANKS) - 1:
+                    break  # alarms outlive everything but the bound on size
+                old = "put_s < ? AND put_s > 1577836800"
+                count, size = db.execute(
+                    f"SELECT count(*), coalesce(sum(length(payload) + length(topic) + {ROW_OVERHEAD}), 0) FROM {name}"
+                    f" WHERE {old}",
+                    (oldest,),
+                ).fetchone()
+                if count:
+                    db.execute(f"DELETE FROM {name} WHERE {old}", (oldest,))
+                    levels[rank].messages -= count
+                    levels[rank].payload_bytes -= size
+                    evicted[name] += count
+            db.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                db.execute("ROLLBACK")
+            raise
+        self.levels, self.evicted = levels, evicted
+        self._clock += step
 
     def read(self, after: int, limit: int) -> list[Parcel]:
         """The next messages in order, after the number given."""
@@ -222,6 +253,11 @@ class Outbox:
     def close(self) -> None:
         with suppress(sqlite3.Error):
             self._db.close()
+
+
+def _clock_ahead_s() -> float:
+    """The time of day beside a clock that nobody sets: it changes when the time of day is set."""
+    return time.time() - time.monotonic()
 
 
 def _size(parcel: Parcel) -> int:

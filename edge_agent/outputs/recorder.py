@@ -8,6 +8,8 @@ without waiting; a thread of its own writes. A disk that fails costs recordings,
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import heapq
 import logging
 import re
@@ -15,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -29,7 +32,7 @@ from edge_agent.sources.base import StreamInfo
 log = logging.getLogger(__name__)
 
 SEGMENT_S = 600.0
-"""A segment of continuous recording: what a damaged file costs at the most."""
+"""The longest segment, in both modes: what a damaged file costs at the most, and what the bounds remove at a time."""
 LONGEST_GAP_S = 10.0
 """A longer one ends the segment instead of being written as missing samples."""
 SETTLED_S = 5.0
@@ -37,6 +40,7 @@ SETTLED_S = 5.0
 SYNC_S = 30.0
 RETRY_S = 60.0
 IN_QUEUE = 5000
+ASIDE = ".damaged"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 Item = tuple[str, StreamInfo, Block] | events.Event
@@ -83,17 +87,20 @@ class Recorder:
         self._ready = threading.Condition()
         self._stopping = False
         self._streams: dict[str, _Stream] = {}
-        self._fault: str | None = None
+        self.fault: str | None = None
+        """Why the disk takes no recordings just now."""
         self._retry_at = 0.0
         self.counters = Counters()
         try:
             config.folder.mkdir(parents=True, exist_ok=True)
-            self._mend()
         except OSError as error:
-            raise OutputError(
-                f"{config.folder}: recordings cannot be written there ({error.strerror or error})",
-                remedy="check recorder.folder, or leave the [recorder] table out",
-            ) from None
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise OutputError(
+                    f"{config.folder}: recordings cannot be written there ({error.strerror or error})",
+                    remedy="check recorder.folder, or leave the [recorder] table out",
+                ) from None
+            self._say_fault(error)  # the disk's trouble, which may pass, and nothing wrong with the folder
+        self._mend()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
     # -- from any thread -----------------------------------------------------------------------------------------
@@ -150,14 +157,19 @@ class Recorder:
                 self._signal(*item)
         except OSError as error:
             self.counters.dropped += 1
-            if self._fault is None:
-                log.error(
-                    "%s: cannot be recorded (%s); tried again later", self._config.folder, error.strerror or error
-                )
-            self._fault = str(error)
+            self._say_fault(error)
             self._retry_at = time.monotonic() + RETRY_S
             for stream in self._streams.values():
                 self._abandon(stream)
+        except Exception:  # what is strange about one block or event must not end the recording of all
+            self.counters.dropped += 1
+            log.exception("recording met an unexpected fault")
+
+    def _say_fault(self, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if self.fault is None:
+            log.error("%s: cannot be recorded (%s); tried again later", self._config.folder, why)
+        self.fault = why
 
     def _signal(self, name: str, info: StreamInfo, block: Block) -> None:
         stream = self._streams.setdefault(name, _Stream(info))
@@ -172,14 +184,12 @@ class Recorder:
         self._settle(stream, stream.end - round(SETTLED_S * info.fs))
 
     def _write(self, name: str, stream: _Stream, block: Block) -> None:
-        if self._fault is not None and time.monotonic() < self._retry_at:
+        if self.fault is not None and time.monotonic() < self._retry_at:
             self.counters.dropped += 1
             return
         segment, fs = stream.segment, stream.info.fs
         if segment is not None and (
-            (self._config.mode == "everything" and segment.seconds >= SEGMENT_S)
-            or block.first - segment.end > LONGEST_GAP_S * fs
-            or block.first < segment.end
+            segment.seconds >= SEGMENT_S or block.first - segment.end > LONGEST_GAP_S * fs or block.first < segment.end
         ):
             stream.full.append(segment)
             segment = stream.segment = None
@@ -190,9 +200,9 @@ class Recorder:
         if now - segment.synced_at > SYNC_S:
             segment.synced_at = now
             segment.sync()
-        if self._fault is not None:
+        if self.fault is not None:
             log.info("%s: recording again", self._config.folder)
-            self._fault = None
+            self.fault = None
 
     def _begin(self, name: str, stream: _Stream, first: int) -> Segment:
         fs = stream.info.fs
@@ -215,9 +225,13 @@ class Recorder:
     def _abandon(self, stream: _Stream) -> None:
         for segment in stream.open:
             try:
-                segment.close()
+                if segment.end == segment.first:
+                    segment.discard()
+                else:
+                    segment.close()
             except OSError:
-                repair(segment.place)
+                with suppress(OSError):  # then the next start repairs it
+                    repair(segment.place)
         stream.segment = None
         stream.full.clear()
 
@@ -258,45 +272,62 @@ class Recorder:
     # -- bounds and repairs --------------------------------------------------------------------------------------
 
     def _places(self) -> list[Place]:
-        """All segments, oldest first; none that is being written."""
+        """All segments, those set aside among them, in the order in which they were written; none that is being written."""
         mine = {segment.place.base for stream in self._streams.values() for segment in stream.open}
-        headers = self._config.folder.glob("*/*.hea")
-        found = [Place(header.with_suffix("")) for header in headers if header.with_suffix("") not in mine]
-        return sorted(found, key=lambda place: place.base.name)
+        found = {Place(header.with_suffix("")) for header in self._config.folder.glob("*/*.hea")}
+        for file in self._config.folder.glob(f"*/*{ASIDE}"):
+            found.add(Place(file.with_name(file.name.removesuffix(ASIDE)).with_suffix(""), ASIDE))
+        return sorted((place for place in found if place.base not in mine), key=_written)
 
     def _bound(self, expected: int) -> None:
         """Make room for ``expected`` bytes, and let nothing grow too old."""
         places = self._places()
-        oldest = f"{datetime.fromtimestamp(time.time() - self._config.hours * 3600, UTC):%Y%m%dT%H%M%SZ}"
-        sizes = {place.base: place.size for place in places}
+        oldest_ns = time.time_ns() - round(self._config.hours * 3600e9)
+        sizes = {place: place.size for place in places}
         growing = sum(segment.place.size for stream in self._streams.values() for segment in stream.open)
         total = sum(sizes.values()) + growing + expected
         for place in places:
-            if total <= self._config.max_mb * 1e6 and place.base.name >= oldest:
+            if total <= self._config.max_mb * 1e6 and place.written_ns >= oldest_ns:
                 return
             place.remove()
-            total -= sizes[place.base]
+            total -= sizes[place]
             self.counters.removed += 1
 
     def _mend(self) -> None:
-        """What the last run could not close is repaired, or set aside where nothing can be saved."""
+        """What the last run could not close is repaired, or set aside where nothing can be saved. What the disk does not allow just
+        now (full, read-only) is left as it is for the next start."""
         for place in self._places():
-            if not is_torn(place):
+            if place.aside or not is_torn(place):
                 continue
-            if repair(place):
-                self.counters.repaired += 1
-                log.info("%s: was cut off, repaired", place.base)
-                continue
-            log.warning("%s: was cut off and cannot be repaired; set aside", place.base)
-            for ending in ("dat", "edge", "hea"):
-                file = place.file(ending)
-                if file.exists():
-                    file.replace(file.with_name(f"{file.name}.damaged"))
+            try:
+                if repair(place):
+                    self.counters.repaired += 1
+                    log.info("%s: was cut off, repaired", place.base)
+                    continue
+                for ending in ("dat", "edge", "hea"):
+                    with suppress(FileNotFoundError):
+                        place.file(ending).replace(Place(place.base, ASIDE).file(ending))
+                log.warning("%s: was cut off and cannot be repaired; set aside", place.base)
+            except OSError as error:
+                why = error.strerror or error
+                log.warning(
+                    "%s: was cut off and cannot be repaired now (%s); the next start tries again", place.base, why
+                )
+        for left in self._config.folder.glob("*/*.hea.new"):  # of a header that was not replaced any more
+            with suppress(OSError):
+                left.unlink()
+
+
+def _written(place: Place) -> tuple[int, str, int, str]:
+    """When it was written; a replay writes many at one tick of the clock, and then the signal's own order holds."""
+    began, _, first = place.base.name.partition("-")
+    return place.written_ns, began, int(first) if first.isdecimal() else 0, str(place.base)
 
 
 def _safe(name: str) -> str:
-    """A stream's name as a folder's."""
-    return _UNSAFE.sub("_", name) or "_"
+    """A stream's name as a folder's; two names that become alike by that stay apart by their digest."""
+    plain = _UNSAFE.sub("_", name) or "_"
+    return plain if plain == name else f"{plain}-{hashlib.sha256(name.encode()).hexdigest()[:6]}"
 
 
 def _annotations(event: events.Event, channels: dict[str, int], stream: _Stream) -> Iterator[Annotation]:

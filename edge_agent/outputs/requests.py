@@ -6,10 +6,12 @@ until proven otherwise. They are carried out one after the other on a thread of 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -21,11 +23,33 @@ log = logging.getLogger(__name__)
 
 KINDS = ("info", "reload", "mark", "silence")
 MOST_BYTES = 4096
-WAITING = 16
+WAITING = 32
+BURST = 20
+PER_S = 10.0
+"""More than these and a request is not carried out; once a second whoever asks is told."""
 LONGEST_TRANSACTION = 128
 
 Answer = Callable[[str, Mapping[str, Any]], dict[str, Any]]
 """What is asked and with which arguments, to what is answered; RequestError for what cannot be done."""
+
+
+class Bucket:
+    """Tokens: so many at once, and so many a second."""
+
+    def __init__(self, burst: int, per_s: float) -> None:
+        self._burst = burst
+        self._per_s = per_s
+        self._left = float(burst)
+        self._filled = time.monotonic()
+
+    def take(self) -> bool:
+        now = time.monotonic()
+        self._left = min(self._burst, self._left + (now - self._filled) * self._per_s)
+        self._filled = now
+        if self._left < 1:
+            return False
+        self._left -= 1
+        return True
 
 
 class Requests:
@@ -33,6 +57,8 @@ class Requests:
         self._root = root
         self._answer = answer
         self._respond = respond
+        self._allowed = Bucket(BURST, PER_S)
+        self._refusals = Bucket(1, 1.0)
         self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
         self.listen: dict[str, Callable[[bytes], None]] = {
@@ -48,16 +74,24 @@ class Requests:
             self._thread.join(1.0)
 
     def _take(self, kind: str, payload: bytes) -> None:
-        """From the network's thread: note it, or refuse it for being one too many."""
-        try:
-            self._waiting.put_nowait((kind, payload))
-        except queue.Full:
-            self._say(kind, Response(status="error", error="too many requests at once; try again later"))
+        """From the network's thread: note it, or refuse it for being one too many.
+
+        A flood must not become a flood of answers, in which the alarms would have to wait their turn.
+        """
+        if self._allowed.take():
+            with contextlib.suppress(queue.Full):
+                self._waiting.put_nowait((kind, payload))
+                return
+        if self._refusals.take():
+            self._say(kind, Response(status="error", error="too many requests; try again later"))
 
     def _run(self) -> None:
         while (item := self._waiting.get()) is not None:
             kind, payload = item
-            self._say(kind, self._carry_out(kind, payload))
+            try:
+                self._say(kind, self._carry_out(kind, payload))
+            except Exception:  # nothing that somebody may send ends the thread
+                log.exception("the answer to request %s could not be sent", kind)
 
     def _carry_out(self, kind: str, payload: bytes) -> Response:
         transaction: str | None = None
@@ -90,6 +124,10 @@ def _parse(payload: bytes) -> dict[str, Any]:
         found = json.loads(payload)
     except (ValueError, RecursionError):
         raise RequestError("not JSON") from None
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # "\ud800", half a character, is in nobody's UTF-8
+        raise RequestError("holds text that cannot be encoded") from None
     if not isinstance(found, dict):
         raise RequestError("a JSON object is wanted")
     return found

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,12 +29,21 @@ OTHER_GAIN = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a segment's files are: a path without its ending."""
+    """Where a segment's files are: a path without its ending. ``aside``: what is behind the ending of those that are set aside."""
 
     base: Path
+    aside: str = ""
 
     def file(self, ending: str) -> Path:
-        return self.base.with_name(f"{self.base.name}.{ending}")
+        return self.base.with_name(f"{self.base.name}.{ending}{self.aside}")
+
+    @property
+    def written_ns(self) -> int:
+        """When the last of its signal was written; its name says when the signal was, which may be decades ago."""
+        for ending in ("dat", "hea", ANNOTATOR):
+            with suppress(OSError):
+                return self.file(ending).stat().st_mtime_ns
+        return 0
 
     @property
     def size(self) -> int:
@@ -60,9 +70,12 @@ class Segment:
         self._began = began
         self._gains = np.array([GAIN.get(signal.unit, OTHER_GAIN) for signal in signals], np.float32)[:, None]
         place.base.parent.mkdir(parents=True, exist_ok=True)
-        self._write_header()
-        self._dat = place.file("dat").open("wb", buffering=0)
-        self._ann = place.file(ANNOTATOR).open("wb", buffering=0)
+        with ExitStack() as undo:  # a disk that is full keeps nothing of a segment that could not be begun
+            undo.callback(place.remove)
+            self._write_header()
+            self._dat = undo.enter_context(place.file("dat").open("wb", buffering=0))
+            self._ann = undo.enter_context(place.file(ANNOTATOR).open("wb", buffering=0))
+            undo.pop_all()
         self._encoder = Encoder()
         self._initial = np.zeros(len(signals), np.int64)
         self._sums = np.zeros(len(signals), np.int64)
@@ -73,6 +86,8 @@ class Segment:
 
     def append(self, first: int, values: Samples) -> None:
         """Samples from ``first`` on; those missing before them are written as missing."""
+        if len(values) != len(self._signals):
+            raise ValueError(f"{len(values)} channels instead of {len(self._signals)}")
         if first > self.end:
             self._put(np.full((len(self._signals), first - self.end), INVALID, np.int16))
         self._put(_digital(values, self._gains))
@@ -90,6 +105,11 @@ class Segment:
     def sync(self) -> None:
         os.fdatasync(self._dat.fileno())
         os.fdatasync(self._ann.fileno())
+
+    def discard(self) -> None:
+        self._dat.close()
+        self._ann.close()
+        self.place.remove()
 
     def close(self) -> None:
         """The header gets its length last: from then on the record is whole."""
@@ -139,10 +159,23 @@ def header_lines(place: Place, lines: Sequence[str], samples: int, initial: np.n
 
 
 def write_header(place: Place, lines: Sequence[str]) -> None:
-    """In one step: a reader, and a power cut, meet the old one or the new one."""
+    """In one step: a reader, and a power cut, meet the old one or the new one, and a disk that refuses keeps the old one."""
     fresh = place.file("hea.new")
-    fresh.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
-    fresh.replace(place.file("hea"))
+    try:
+        with fresh.open("w", encoding="ascii", errors="replace") as file:
+            file.write("\n".join(lines) + "\n")
+            file.flush()
+            os.fsync(file.fileno())  # before the name: else the cut may leave the new name with nothing in it
+        fresh.replace(place.file("hea"))
+    except OSError:
+        with suppress(OSError):
+            fresh.unlink(missing_ok=True)
+        raise
+    folder = os.open(fresh.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def _digital(values: Samples, gains: Samples) -> np.ndarray:
@@ -159,24 +192,32 @@ def is_torn(place: Place) -> bool:
 
 
 def repair(place: Place) -> bool:
-    """Make a sound record of what a power cut left; False if there is nothing to be saved."""
-    header = place.file("hea")
+    """Make a sound record of what a power cut left; False if there is nothing to be saved.
+
+    OSError if the disk does not take it just now (full, read-only). Nothing is lost by that: files are only cut back to their
+    last whole sample and annotation, the header is replaced last, and until then the record counts as torn and can be tried again.
+    """
     try:
-        lines = header.read_text(encoding="ascii").splitlines()
+        lines = place.file("hea").read_text(encoding="ascii").splitlines()
         channels = int(lines[0].split()[1])
-        frame = 2 * channels
-        samples = place.file("dat").stat().st_size // frame
+        size = place.file("dat").stat().st_size
+        samples = size // (2 * channels)
         if samples < 1 or len(lines) != channels + 1:
             return False
-        with place.file("dat").open("r+b") as dat:
-            dat.truncate(samples * frame)
-        annotations = place.file(ANNOTATOR)
-        raw = annotations.read_bytes() if annotations.exists() else b""
-        annotations.write_bytes(_whole(raw) + END)
-        digital = np.fromfile(place.file("dat"), "<i2").reshape(-1, channels).astype(np.int64)
-        write_header(place, header_lines(place, lines, samples, digital[0], digital.sum(0)))
-    except (OSError, ValueError, IndexError):
+        digital = np.fromfile(place.file("dat"), "<i2", samples * channels).reshape(-1, channels).astype(np.int64)
+        header = header_lines(place, lines, samples, digital[0], digital.sum(0))
+    except (FileNotFoundError, ValueError, IndexError, ZeroDivisionError):
         return False
+    if size % (2 * channels):
+        os.truncate(place.file("dat"), samples * 2 * channels)
+    with place.file(ANNOTATOR).open("a+b", buffering=0) as annotations:
+        annotations.seek(0)
+        annotations.truncate(len(_whole(annotations.read())))
+        Segment._write(
+            annotations.fileno(), END
+        )  # in place of what was cut off, mostly: even a full disk has room for it there
+        os.fsync(annotations.fileno())
+    write_header(place, header)
     return True
 
 

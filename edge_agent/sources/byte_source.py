@@ -107,10 +107,11 @@ class ByteSource:
             except (SourceLost, EOFError) as error:
                 over = error
             now_ns = time.monotonic_ns()
-            chunks = holes.look(decoding.decode(data) if data else [], now_ns)
+            came = decoding.decode(data) if data else []
+            chunks = holes.look(came, now_ns)
             if over is not None:
                 chunks += holes.flush() + decoding.flush()
-            if chunks:
+            if came or chunks:  # what is held back after a hole is not silence
                 self._ever = True
                 heard = time.monotonic()
             elif time.monotonic() - heard > self.silent_s and over is None:

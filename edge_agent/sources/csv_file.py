@@ -1,4 +1,7 @@
-"""CSV files: a column per signal, with or without a header, with a column of times or a rate from outside."""
+"""CSV files: a column per signal, with or without a header, with a column of times or a rate from outside.
+
+Lines that begin with ``#`` above the header are remarks and are skipped.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,10 +33,14 @@ from edge_agent.sources.csv_layout import (
     name_and_unit,
     number,
     plain,
+    remarks,
     time_factor,
 )
 from edge_agent.sources.recording import Run, make_signals, run_at
 
+MOST_LINE = 1 << 16
+"""Characters of a line: a file that is one endless line is no CSV, and would take all the memory."""
+MOST_COLUMNS = 256
 Table = NDArray[np.float64]
 Rows = Iterator[tuple[int, list[str]]]
 """Each with its line's number, as an editor counts them."""
@@ -107,14 +115,19 @@ class CsvRecording:
 
 def _read(path: Path) -> tuple[Columns, Table]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.read(4096)
+        sample = file.read(MOST_LINE)
         if not sample.strip():
             raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
+        if len(sample) == MOST_LINE and "\n" not in sample and "\r" not in sample:
+            raise _too_long(path, 1)
         file.seek(0)
-        layout = layout_of(sample)
-        reader = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=True)
-        rows = ((reader.line_num, row) for row in reader if row)
+        skipped = remarks(sample)
+        layout = layout_of("".join(sample.splitlines(keepends=True)[skipped:])[:4096])
+        lines = itertools.islice(_lines(file, path), skipped, None)
+        reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True)
+        rows = ((reader.line_num + skipped, row) for row in reader if row)
         columns, body, above = _columns(rows, layout, path)
+        above = max(above, skipped)
         data = None
         if not columns.as_text and not layout.decimal_comma and layout.delimiter != " ":
             data = _plain_numbers(path, layout, above)
@@ -123,11 +136,32 @@ def _read(path: Path) -> tuple[Columns, Table]:
     return columns, np.where(np.isfinite(data), data, np.nan)
 
 
+def _lines(file: TextIO, path: Path) -> Iterator[str]:
+    for at in itertools.count(1):
+        line = file.readline(MOST_LINE + 1)
+        if len(line) > MOST_LINE:
+            raise _too_long(path, at)
+        if not line:
+            return
+        yield line
+
+
+def _too_long(path: Path, line: int) -> SourceError:
+    return SourceError(
+        f"{path}: line {line} is longer than {MOST_LINE} characters", remedy="is it a CSV? one line per sample, please"
+    )
+
+
 def _columns(rows: Rows, layout: Layout, path: Path) -> tuple[Columns, Rows, int]:
     """The columns, the rows of numbers, and the number of lines above those."""
     first = next(rows, None)
     if first is None:
         raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
+    if len(first[1]) > MOST_COLUMNS:
+        raise SourceError(
+            f"{path}: line {first[0]} has {len(first[1])} columns, {MOST_COLUMNS} are the most",
+            remedy="a line per sample and a column per signal, please: is the table on its side?",
+        )
     above = 0
     if is_header(first[1], layout):
         names, units = map(list, zip(*(name_and_unit(plain(cell)) for cell in first[1]), strict=True))
@@ -181,11 +215,27 @@ def _plain_numbers(path: Path, layout: Layout, above: int) -> Table | None:
     try:
         with path.open(encoding="utf-8-sig") as file:
             table: Table = np.loadtxt(
-                file, np.float64, comments=None, delimiter=layout.delimiter, skiprows=above, ndmin=2, quotechar='"'
+                _lines(file, path),
+                np.float64,
+                comments=None,
+                delimiter=layout.delimiter,
+                skiprows=above,
+                ndmin=2,
+                quotechar='"',
             )
     except ValueError:  # also UnicodeDecodeError
         return None
     return table
+
+
+def _no_value(path: Path, line: int, cell: str, column: str, *, a_time: bool) -> SourceError:
+    remedy = "mend or cut that line"
+    if a_time and (":" in cell or "/" in cell):
+        remedy = "known are 23:59:40.004 and 2024-03-31T23:59:40.004 (24 hours, the year first): write them so, or as seconds"
+    return SourceError(
+        f"{path}: line {line}: {cell!r} is not a {'time' if a_time else 'number'} (column {column!r})",
+        remedy=remedy,
+    )
 
 
 def _numbers(rows: Rows, columns: Columns, layout: Layout, path: Path) -> Table:
@@ -202,9 +252,6 @@ def _numbers(rows: Rows, columns: Columns, layout: Layout, path: Path) -> Table:
                 values.append(csv_time.seconds_of(cell) if i == times else number(cell, layout.decimal_comma))
             except ValueError:
                 if i not in columns.drop and not is_missing(cell):
-                    what = "time" if i == times else "number"
-                    raise SourceError(
-                        f"{path}: line {line}: {cell.strip()!r} is not a {what}", remedy="mend or cut that line"
-                    ) from None
+                    raise _no_value(path, line, cell.strip(), columns.names[i], a_time=i == columns.times) from None
                 values.append(math.nan)
     return np.array(values, np.float64).reshape(-1, width)

@@ -50,7 +50,9 @@ def layout_of(sample: str) -> Layout:
         counts = [line.count(delimiter) for line in lines]
         if min(counts) > 0 and (len(set(counts)) == 1 or delimiter != ","):
             cells = [cell for line in lines[1:] or lines for cell in line.split(delimiter)]
-            if delimiter == "," and any(re.search(r"\d\s+[-+\d]", cell) and not is_time(cell) for cell in cells):
+            if delimiter == "," and any(
+                re.search(r"\d\s+[-+\d]", cell) and not is_time(cell) and not re.search("[:/]", cell) for cell in cells
+            ):
                 return Layout(" ", True)  # "0,004 1,5": the commas are in the numbers
             return Layout(delimiter, delimiter != "," and any("," in cell and is_number(cell, True) for cell in cells))
     if any("," in line for line in lines):
@@ -58,6 +60,20 @@ def layout_of(sample: str) -> Layout:
     body = lines[1] if len(lines) > 1 else ""
     # A blank separates only where nothing else does, and in the numbers too: "II (mV)" is one name.
     return Layout(" " if " " in body.strip() and not is_time(body) else ",", False)
+
+
+def remarks(sample: str) -> int:
+    """How many lines that begin with ``#`` stand above the header, to be skipped.
+
+    One with as many separators as the line below them is no remark but the header (``#,II``; numpy's ``# time,II``).
+    """
+    lines = sample.splitlines()
+    first = next((i for i, line in enumerate(lines) if line.strip() and not line.lstrip().startswith("#")), len(lines))
+    if first == len(lines):
+        return 0
+    if first and re.sub("[^\t;,]", "", lines[first]) == re.sub("[^\t;,]", "", lines[first - 1]) != "":
+        return first - 1
+    return first if any(line.lstrip().startswith("#") for line in lines[:first]) else 0
 
 
 def is_missing(text: str) -> bool:

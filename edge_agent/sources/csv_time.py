@@ -78,7 +78,12 @@ def rate_and_runs(times: Times, told: float | None, where: str) -> tuple[float, 
 
 def _measured(times: Times, where: str) -> tuple[float, tuple[Run, ...]]:
     steps = np.diff(times)
-    if steps.size == 0 or not np.isfinite(steps).all() or (steps <= 0).any():
+    if steps.size == 0:
+        raise SourceError(
+            f"{where}: has one row, and no rate can be told from that",
+            remedy="was it fetched whole? or give it: --fs 250",
+        )
+    if not np.isfinite(steps).all() or (steps <= 0).any():
         raise SourceError(f"{where}: its time column does not rise steadily", remedy="give the rate instead: --fs 250")
     holes = np.flatnonzero(steps > HOLE * float(np.mean(np.sort(steps)[: max(1, steps.size * 9 // 10)])))
     edges = np.concatenate([[0], holes + 1, [times.size]])

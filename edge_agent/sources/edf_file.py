@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo
-from edge_agent.sources.recording import SCALE, Run, make_signals, resampled, run_at, runs_of
+from edge_agent.sources.recording import Run, known_unit, make_signals, resampled, run_at, runs_of, warn_of_more
 
 FIELDS = (("label", 16), ("transducer", 80), ("unit", 8), ("low", 8), ("high", 8), ("digital_low", 8))
 MORE_FIELDS = (("digital_high", 8), ("prefilter", 80), ("count", 8), ("reserved", 32))
 ANNOTATIONS = ("EDF Annotations", "BDF Annotations")
 MOST_RECORD_BYTES = 64 << 20
-NO_UNIT = ("", "nu", "adu", "au", "raw")
 
 
 @dataclass(frozen=True)
@@ -77,13 +76,16 @@ class EdfRecording:
                 f"{path}: its header says {records} data records, {there} are there",
                 remedy="fetch it again; or write the true number into bytes 236-243",
             )
+        if 0 < records < there:
+            warn_of_more(path, "its header", records, there, "data records")
         records = there if records < 0 else records  # -1: the recorder did not come to write it
         if not records:
             raise SourceError(f"{path}: the recording is empty", remedy="it was never stopped properly, or cut off")
         self._data: NDArray[Any] = np.memmap(path, np.uint8, "r", self._header, (records, self._record * self._width))
         fs = round(max(channel.count for channel in self._channels) / self._record_s, 9)
         signals, factors = make_signals(
-            [channel.label for channel in self._channels], [_unit(channel, path) for channel in self._channels]
+            [channel.label for channel in self._channels],
+            [known_unit(channel.label, channel.unit, str(path)) for channel in self._channels],
         )
         self._factors = np.array(factors, np.float32)
         self._fs = fs
@@ -202,18 +204,6 @@ def _number(data: bytes, at: int, width: int, kind: type[int] | type[float]) -> 
     if value != value or abs(value) == float("inf"):
         raise ValueError(f"{text!r} where a number should be")
     return value
-
-
-def _unit(channel: Channel, path: Path) -> str:
-    """A unit that is not known for a signal that matters would make its numbers wrong without a word."""
-    unit = channel.unit.lower()
-    (signal,), _ = make_signals([channel.label], [channel.unit])
-    if unit not in SCALE and unit not in NO_UNIT and signal.kind in ("ecg", "abp"):
-        raise SourceError(
-            f"{path}: {channel.label!r} is in {channel.unit!r}, a unit that is not known",
-            remedy=f"known are {', '.join(sorted(SCALE))}; export it in one of these",
-        )
-    return channel.unit
 
 
 def _began(head: bytes) -> datetime | None:

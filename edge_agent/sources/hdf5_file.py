@@ -16,7 +16,16 @@ import numpy as np
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo, guess_kind
-from edge_agent.sources.recording import Run, make_signals, missing_library, resampled, run_at, runs_of
+from edge_agent.sources.recording import (
+    Run,
+    make_signals,
+    missing_library,
+    resampled,
+    run_at,
+    runs_of,
+    warn,
+    warn_of_more,
+)
 
 GROUP = "waves"
 INDEX = ".index"
@@ -24,6 +33,10 @@ FIELDS = ("startidx", "starttime", "length", "frequency")
 PER_SECOND = 1e6
 UNITS = {"abp": "mmHg", "ecg": "mV"}
 """ICM+ writes no unit where everybody uses the same one."""
+LAST_S = 253_402_300_799.0
+"""The end of the year 9999: no date is later."""
+DAMAGE = (LookupError, RuntimeError, OSError, ValueError, ArithmeticError, TypeError, AttributeError)
+"""What h5py and numpy raise on a file that is not what it says."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -55,9 +68,27 @@ class IcmRecording:
             ) from None
         try:
             self._open(h5py)
+        except DAMAGE as error:
+            self._file.close()
+            if isinstance(error, SourceError):
+                raise
+            raise self._damaged("cannot be read", error) from None
         except BaseException:
             self._file.close()
             raise
+
+    def _damaged(self, what: str, error: Exception) -> SourceError:
+        said = str(error.args[0] if error.args else type(error).__name__)  # a KeyError's own text has quotes around it
+        return SourceError(
+            f"{self._path}: {what} ({said})", remedy="the file is damaged or lacks a part: fetch or export it again"
+        )
+
+    def _member(self, group: Any, name: str) -> Any:
+        """A link in a group may lead nowhere."""
+        try:
+            return group[name]
+        except DAMAGE as error:
+            raise self._damaged(f"{GROUP}/{name} cannot be opened", error) from None
 
     def _open(self, h5py: Any) -> None:
         group = self._file.get(GROUP)
@@ -69,7 +100,9 @@ class IcmRecording:
         self._waves = [
             self._wave(name, group)
             for name in group
-            if isinstance(group[name], h5py.Dataset) and group[name].ndim == 1 and f"{name}{INDEX}" in group
+            if f"{name}{INDEX}" in group
+            and isinstance(one := self._member(group, name), h5py.Dataset)
+            and one.ndim == 1
         ]
         if not self._waves:
             raise SourceError(
@@ -100,7 +133,9 @@ class IcmRecording:
 
     def _wave(self, name: str, group: Any) -> Wave:
         where = f"{self._path}: {GROUP}/{name}"
-        data, index = group[name], group[f"{name}{INDEX}"]
+        data, index = self._member(group, name), self._member(group, f"{name}{INDEX}")
+        if data.dtype.kind not in "fiu":
+            raise SourceError(f"{where} holds no numbers ({data.dtype})", remedy="export it again from ICM+, or as CSV")
         if index.dtype.names is None or any(field not in index.dtype.names for field in FIELDS):
             raise SourceError(
                 f"{where}{INDEX} has not the columns {', '.join(FIELDS)}", remedy="export it again from ICM+"
@@ -117,6 +152,9 @@ class IcmRecording:
                 f"{where}{INDEX} says {int(first[-1] + length[-1])} samples, {data.shape[0]} are there",
                 remedy="the file is cut off: fetch or export it again",
             )
+        played = int(first[-1] + length[-1])
+        if played < data.shape[0]:
+            warn_of_more(where, f"its {INDEX[1:]}", played, data.shape[0], "samples")
         rates = np.unique(rows["frequency"].astype(np.float64))
         if rates.size > 1 or not rates[0] > 0 or not np.isfinite(rates[0]):
             raise SourceError(
@@ -124,6 +162,17 @@ class IcmRecording:
                 remedy="one above 0 is taken: export the stretches to files of their own",
             )
         starts = rows["starttime"].astype(np.float64) / PER_SECOND
+        if not (np.abs(starts) < LAST_S).all():
+            raise SourceError(
+                f"{where}{INDEX} has a start that is no date (microseconds since 1970 are meant)",
+                remedy="the file is damaged: fetch or export it again",
+            )
+        for number in np.flatnonzero(np.diff(starts) * rates[0] < length[:-1] - 1).tolist():
+            early = float(length[number] / rates[0] - (starts[number + 1] - starts[number]))
+            warn(
+                f"{where}{INDEX}: stretch {number + 2} starts {early:.3f} s before stretch {number + 1} ends: "
+                "it is played after that"
+            )
         return Wave(name, data, float(rates[0]), tuple(starts.tolist()), tuple(length.tolist()))
 
     def read(self, first: int, n: int) -> Samples:
@@ -162,11 +211,8 @@ class IcmRecording:
     def _own(self, wave: Wave, low: int, high: int) -> Samples:
         try:
             return np.asarray(wave.data[low:high], np.float32)
-        except (OSError, RuntimeError) as error:
-            raise SourceError(
-                f"{self._path}: {GROUP}/{wave.name} cannot be read at sample {low} ({error})",
-                remedy="the file is damaged: fetch or export it again",
-            ) from None
+        except DAMAGE as error:
+            raise self._damaged(f"{GROUP}/{wave.name} cannot be read at sample {low}", error) from None
 
     def close(self) -> None:
         self._file.close()

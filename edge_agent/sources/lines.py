@@ -1,7 +1,8 @@
 """Lines of text from a board: a number per column, bytes in and samples out, whatever the cuts between reads.
 
 Boards start in the middle of a line, print greetings, and drop characters: a line that is not the right number of numbers
-is counted and skipped, never guessed at. One that looks like a damaged sample rather than like prose is told apart
+is counted and skipped, never guessed at. A cell that says that it holds none (``NO_VALUE``, or nothing) is a sample without a
+value: time goes on. A line that looks like a damaged sample rather than like prose is told apart
 (``damaged``), so that whoever counts samples can keep time.
 """
 
@@ -16,6 +17,8 @@ from edge_agent.journey import Samples
 LONGEST_LINE = 1024
 _GREATEST = float(np.finfo(np.float32).max)
 _SEPARATORS = {",": ",", ";": ";", "tab": "\t", "blank": None}
+NO_VALUE = frozenset({"", "nan", "+nan", "-nan", "inf", "+inf", "-inf", "ovf"})
+"""What C's printf, Python and Arduino's print make of a number that is none, in small letters; nothing where a sensor is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +97,13 @@ class Decoder:
 
     def _line(self, line: bytes) -> tuple[list[float], frozenset[str]] | None:
         try:
-            text = line.decode("ascii").strip()
+            text = line.decode("ascii").strip(" \r" if self.format.separator == "tab" else None)
         except UnicodeDecodeError:
             return None
         columns, lead_off = self.format.columns, self.format.lead_off
-        if text in lead_off:  # one word for the whole line (SparkFun's '!')
+        if not text.strip():
+            return None  # an empty line, not an empty cell
+        if text.strip() in lead_off:  # one word for the whole line (SparkFun's '!')
             names = frozenset(name for name in columns if name != "-")
             return [float("nan")] * len(names), names
         cells = text.split(_SEPARATORS[self.format.separator])
@@ -116,8 +121,11 @@ class Decoder:
                 values.append(float("nan"))
                 continue
             try:
-                # float() also takes 'nan', 'inf' and '1_0'; a board writes none of them on purpose
-                if not word or word.strip("+-.0123456789eE"):
+                if word.lower() in NO_VALUE:
+                    values.append(float("nan"))
+                    continue
+                # float() also takes '1_0'; a board does not write it on purpose
+                if word.strip("+-.0123456789eE"):
                     return None
                 values.append(float(word) * factor)
                 if not abs(values[-1]) <= _GREATEST:

@@ -60,7 +60,7 @@ class LslSamples:
             self._inlet = self._lsl.StreamInlet(found, max_buflen=BUFFER_S, recover=False)
             self._inlet.open_stream(timeout=OPEN_S)
             names, units = _channels(self._inlet.info(timeout=OPEN_S))
-        except (self._lsl.LostError, self._lsl.TimeoutError, RuntimeError) as error:
+        except RuntimeError as error:  # pylsl's LostError and TimeoutError are such, wherever its version keeps them
             self.close()
             raise SourceError(
                 f"{_words(config)} cannot be opened ({error})", remedy="is its computer reachable?"
@@ -102,7 +102,7 @@ class LslSamples:
         while not stop.is_set():
             try:
                 samples, stamps = self._inlet.pull_chunk(timeout=WAIT_S, max_samples=AT_ONCE)
-            except (self._lsl.LostError, RuntimeError) as error:
+            except RuntimeError as error:  # LostError among them
                 raise SourceLost(f"{_words(self._config)} has gone ({error})", remedy="start it again") from None
             now_ns = time.monotonic_ns()
             if not stamps:

@@ -176,6 +176,12 @@ class MqttSamples:
                 if sequencer.session is not None and block.session != sequencer.session:
                     self._kept = (block, came_ns)
                     raise SourceLost(f"the sensor on {self._config.topic} has started anew", remedy="nothing to do")
+                if sequencer.leaps(block, came_ns, self.info.fs):
+                    # not kept: the next block tells whether it was one number
+                    raise SourceLost(
+                        f"the sensor on {self._config.topic} has started anew: its index leapt to {block.first}",
+                        remedy="nothing to do",
+                    )
                 ready = sequencer.put(block, came_ns) + sequencer.look(time.monotonic_ns())
             if self._changed:
                 self.resumes = False

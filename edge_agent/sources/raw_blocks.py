@@ -49,6 +49,8 @@ FLOAT32, INT16 = 0, 1
 NO_VALUE = -32768
 FS_TOLERANCE = 1e-4
 """A float32 of a rate."""
+MOST_FIRST = 1 << 53
+"""Beyond it no JSON reader but Python's counts exactly, and no sensor has been on for so long."""
 
 
 class BadBlock(ValueError):
@@ -138,7 +140,10 @@ def decode(payload: bytes, info: Info) -> RawBlock:
     """Either form, told by its first bytes."""
     if len(payload) > MOST_BYTES:
         raise BadBlock(f"{len(payload)} bytes, at most {MOST_BYTES} are taken")
-    return _binary(payload, info) if payload.startswith(MAGIC) else _from_json(payload, info)
+    block = _binary(payload, info) if payload.startswith(MAGIC) else _from_json(payload, info)
+    if block.first >= MOST_FIRST:
+        raise BadBlock(f"its first is {block.first}, not below 2^53")
+    return block
 
 
 def _binary(payload: bytes, info: Info) -> RawBlock:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Protocol
 
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.signal.resample import polyphase
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind
+
+log = logging.getLogger(__name__)
 
 # To millivolts and mmHg, by the unit's name in lower case; other units are kept as they are.
 SCALE = {
@@ -23,7 +27,7 @@ SCALE = {
     "mmhg": ("mmHg", 1.0),
     "kpa": ("mmHg", 7.50062),
 }
-
+NO_UNIT = ("", "nu", "adu", "au", "raw")
 
 Run = tuple[int, int]
 """A stretch without a gap: its first sample and the one after its last, on the stream's clock."""
@@ -54,6 +58,29 @@ def make_signals(names: Sequence[str], units: Sequence[str]) -> tuple[tuple[Sign
         signals.append(Signal(label, guess_kind(label, known), known))
         factors.append(factor)
     return tuple(signals), factors
+
+
+def known_unit(label: str, unit: str, where: str) -> str:
+    """A unit that is not known for a signal that matters would make its numbers wrong without a word."""
+    (signal,), _ = make_signals([label], [unit])
+    plain = (unit or "").strip().lower()
+    if plain not in SCALE and plain not in NO_UNIT and signal.kind in ("ecg", "abp"):
+        raise SourceError(
+            f"{where}: {label!r} is in {unit!r}, a unit that is not known",
+            remedy=f"known are {', '.join(sorted(SCALE))}; export it in one of these",
+        )
+    return unit or ""
+
+
+@lru_cache(maxsize=256)
+def warn(text: str) -> None:
+    """Once a process: `edge-agent check` opens a file twice, and a stream may open it again and again."""
+    log.warning("%s", text)
+
+
+def warn_of_more(where: object, who: str, said: int, there: int, what: str) -> None:
+    """A header that understates its length loses the rest."""
+    warn(f"{where}: {who} says {said} {what}, {there} are there: the first {said} are played, the rest is not")
 
 
 def run_at(runs: Sequence[Run], sample: int) -> Run | None:

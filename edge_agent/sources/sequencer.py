@@ -9,6 +9,8 @@ from edge_agent.sources.raw_blocks import RawBlock
 SEQ_TURN = 1 << 32
 MOST_WAITING = 64
 """Blocks that came before one that is missing."""
+LEAP_S = 3600.0
+"""By so much an index may run ahead of the clock (a sensor that sends what it kept) before it is not believed."""
 
 
 @dataclass(slots=True)
@@ -38,12 +40,18 @@ class Sequencer:
     _began: bool = False
     _waiting: dict[int, tuple[RawBlock, int]] = field(default_factory=dict)  # by first sample
     _since_ns: int = 0
+    _taken_ns: int = 0  # arrival of the last block that went on
+
+    def leaps(self, block: RawBlock, now_ns: int, fs: float) -> bool:
+        """Its index is one that no clock allows: a sensor that counts anew from elsewhere, or a damaged number."""
+        return self._began and block.first - self._next > ((now_ns - self._taken_ns) / 1e9 + LEAP_S) * fs
 
     def put(self, block: RawBlock, now_ns: int) -> list[Ready]:
         """A block has come; those that can go on now."""
         self.session = block.session
         if not self._began:
             self._began, self._next, self._next_seq = True, block.first, block.seq
+            self._taken_ns = now_ns
         if block.first < self._next or block.first in self._waiting:
             self.counters.duplicates += 1
             return []
@@ -82,6 +90,7 @@ class Sequencer:
         lost = first - self._next
         self.counters.samples_lost += lost
         self._next, self._next_seq = block.end, (block.seq + 1) % SEQ_TURN
+        self._taken_ns = came_ns
         return [Ready(block, lost, came_ns)]
 
     def _give_up(self, now_ns: int) -> list[Ready]:

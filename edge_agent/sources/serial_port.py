@@ -151,6 +151,8 @@ def open_port(url: str, baud: int) -> serial.Serial:
 
 
 def _remedy(url: str, error: Exception) -> str:
+    if url.startswith(("socket://", "rfc2217://")):
+        return "is the server up, and are its address and port right?"
     if "://" in url:
         return "is the other end there?"
     there = Path(url).exists()

@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+def valid_host(host: str) -> str:
+    """What a socket may be asked for: an address, or a name whose parts are none empty and none longer than 63 characters.
+
+    A resolver answers anything else with an error of its own kind (UnicodeError), which no network library expects.
+    """
+    try:
+        ipaddress.ip_address(host)
+        return host
+    except ValueError:
+        pass
+    try:
+        name = host.encode("idna").decode("ascii").removesuffix(".")
+    except UnicodeError:
+        name = ""
+    if len(name) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in name.split(".")):
+        raise ValueError("is neither a host's name nor an address")
+    return host
+
+
+def _valid_port(port: str) -> str:
+    """A device's path, or pyserial's URL of one that is elsewhere."""
+    if port.partition("://")[0].lower() in ("socket", "rfc2217"):
+        valid_host(urlsplit(port).hostname or "")
+    return port
+
+
+Host = Annotated[str, AfterValidator(valid_host)]
+Port = Annotated[str, AfterValidator(_valid_port)]
 Separator = Literal[",", ";", "tab", "blank"]
 Silent = Annotated[float, Field(gt=0, le=20, description="Without a sample for this long, the source counts as lost.")]
 
@@ -99,7 +130,7 @@ class SerialSource(LineSettings):
     """A board that writes lines of numbers."""
 
     type: Literal["serial"]
-    port: str = Field(description="/dev/serial/by-id/..., or any pyserial URL (socket://, rfc2217://, loop://).")
+    port: Port = Field(description="/dev/serial/by-id/..., or any pyserial URL (socket://, rfc2217://, loop://).")
     baud: int = Field(default=115200, ge=300, le=4_000_000)
     wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
 
@@ -114,9 +145,8 @@ class TcpSource(LineSettings):
     """Lines of numbers from whoever connects: one client at a time."""
 
     type: Literal["tcp"]
-    host: str = Field(
+    host: Host = Field(
         default="127.0.0.1",
-        min_length=1,
         description="Address to listen on. Nothing is asked of a client: open it to a network that you trust, or not at all.",
     )
     port: int = Field(ge=1, le=65535)
@@ -127,7 +157,7 @@ class BoardSource(Section):
 
     type: Literal["board"]
     board: str = Field(description="healthypi5, cyton, bitalino ...; a wrong name is answered with the known ones.")
-    port: str = Field(description="/dev/serial/by-id/..., or any pyserial URL.")
+    port: Port = Field(description="/dev/serial/by-id/..., or any pyserial URL.")
     baud: int | None = Field(default=None, ge=300, le=4_000_000, description="The board's usual one by default.")
     fs: float | None = Field(default=None, gt=0, le=10_000, description="Where the board can be set to several.")
     gain: int | None = Field(default=None, ge=1, le=64, description="Of the Cyton's amplifiers.")

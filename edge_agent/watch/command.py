@@ -63,8 +63,7 @@ class Watch:
         try:
             news = read(topic, payload, base=self.wanted.base, retained=retained, received=received)
         except UnreadableError as error:
-            self.counts.unreadable += 1
-            self.screen.unreadable(topic, str(error), received)
+            self._unreadable(topic, error, received)
             return
         step = Step()
         if news.kind in COUNTED:
@@ -77,15 +76,21 @@ class Watch:
                 self.counts.holes += 1
                 self.counts.missing += step.missing
                 self.screen.hole(news, step)
-        if news.kind == "vitals" and self.wanted.whose(news):
-            self.screen.vitals(news)
-        if self.wanted.shown(news):
-            self.screen.news(news, step)
-            if self.hook is not None and to_be_acted_on(news):
-                self.hook(news)
-        elif self.wanted.ends(news):  # what ends the watch is shown, whatever the filters say
-            self.screen.news(news, step)
         self.seen = self.wanted.ends(news)
+        shown = self.wanted.shown(news)
+        try:
+            if shown or self.seen:  # what ends the watch is shown, whatever the filters say
+                self.screen.news(news, step)
+            if news.kind == "vitals" and self.wanted.whose(news):
+                self.screen.vitals(news)
+        except UnreadableError as error:
+            self._unreadable(topic, error, received)
+        if shown and self.hook is not None and to_be_acted_on(news):
+            self.hook(news)
+
+    def _unreadable(self, topic: str, error: UnreadableError, received: datetime) -> None:
+        self.counts.unreadable += 1
+        self.screen.unreadable(topic, str(error), received)
 
 
 def to_be_acted_on(news: News) -> bool:

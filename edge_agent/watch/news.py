@@ -6,6 +6,7 @@ What a newer agent adds to a message is let through: additions keep a schema's v
 from __future__ import annotations
 
 import json
+import math
 import unicodedata
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ MOST_BYTES = 1 << 20
 MOST_NESTED = 16
 MOST_TEXT = 200
 MOST_NUMBER = 1 << 63
+MOST_VALUE = 1e15
+"""Beyond any measure; an integer of JSON may have thousands of digits, and no float holds it."""
+MOST_NAME = 100
+"""Characters of a device's or stream's name: no configuration allows more."""
+MOST_SESSION = 64
 
 
 def _name(message: type[BaseModel]) -> str:
@@ -77,8 +83,14 @@ class News:
         return missing if value is None else clean(value if isinstance(value, str) else json.dumps(value))
 
     def number(self, key: str) -> float | None:
-        value = self.data.get(key)
-        return None if isinstance(value, bool) or not isinstance(value, int | float) else value
+        return number_of(self.data.get(key))
+
+
+def number_of(value: object) -> float | None:
+    """A number that can be written out; None is whatever else stands there."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < MOST_VALUE:
+        return None
+    return value
 
 
 def clean(text: str, most: int = MOST_TEXT) -> str:
@@ -101,7 +113,7 @@ def place(topic: str, base: str) -> tuple[str, str | None, str]:
         device, stream, last = parts[1:]
         bridge = stream == "bridge"
         for kind, name in (BRIDGE_TOPICS if bridge else STREAM_TOPICS).items():
-            if name == last:
+            if name == last and max(len(device), len(stream)) <= MOST_NAME:
                 return device, None if bridge else stream, kind
     raise UnreadableError("no topic that this version knows")
 
@@ -112,7 +124,7 @@ def read(topic: str, payload: bytes, *, base: str, retained: bool, received: dat
     if len(payload) > MOST_BYTES:
         raise UnreadableError(f"{len(payload)} bytes: more than {MOST_BYTES} are not read")
     try:
-        data = json.loads(payload, parse_constant=_no_constant)
+        data = json.loads(payload, parse_constant=_no_constant, parse_float=_finite)
     except (ValueError, RecursionError):
         raise UnreadableError("is not JSON" if payload else "is empty") from None
     if not isinstance(data, dict) or _deeper(data, MOST_NESTED):
@@ -126,13 +138,23 @@ def read(topic: str, payload: bytes, *, base: str, retained: bool, received: dat
         raise UnreadableError("says neither online nor offline")
     if stream is not None and (data.get("device"), data.get("stream")) != (device, stream):
         raise UnreadableError("says that it is of another device or stream than its topic")
-    if kind in COUNTED and not (_is_count(data.get("seq")) and isinstance(data.get("session"), str)):
+    session = data.get("session")
+    if kind in COUNTED and not (_is_count(data.get("seq")) and isinstance(session, str)):
         raise UnreadableError("has no seq and session")
+    if isinstance(session, str) and len(session) > MOST_SESSION:  # it is remembered
+        raise UnreadableError(f"has a session of more than {MOST_SESSION} characters")
     return News(topic, device, stream, kind, data, retained, received)
 
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):  # 1e999: JSON has no other word for infinity either
+        raise ValueError(text)
+    return value
 
 
 def _is_count(value: object) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
-from edge_agent.watch.news import News, clean
+from edge_agent.watch.news import News, UnreadableError, clean, number_of
 from edge_agent.watch.sequence import Step
 
 COLOURS = {"high": "\x1b[97;41m", "medium": "\x1b[30;43m", "low": "\x1b[36m", "good": "\x1b[32m", "dim": "\x1b[2m"}
@@ -27,14 +27,15 @@ class Screen:
         self._json = as_json
         self._live = out.isatty() and not as_json
         self._width = 12
-        self._vitals: dict[str, News] = {}
+        self._vitals: dict[str, str] = {}
         self._shown = 0.0
 
     def news(self, news: News, step: Step) -> None:
+        """`UnreadableError` where there are no words for it."""
         if self._json:
             self._object(_json(news))
             return
-        how, gist = GISTS.get(news.kind, _anything)(news)
+        how, gist = _gist(news)
         notes = [age(news)] if age(news) else []
         notes += ["retained"] if news.retained else []
         notes += ["late"] if step.late else []
@@ -61,7 +62,7 @@ class Screen:
     def vitals(self, news: News) -> None:
         """Remembered for the status line."""
         self._vitals.pop(news.source, None)
-        self._vitals[news.source] = news
+        self._vitals[news.source] = f"{clean(news.source, 80)} {_gist(news)[1]}"
         if len(self._vitals) > MOST_VITALS:
             del self._vitals[next(iter(self._vitals))]
 
@@ -71,7 +72,7 @@ class Screen:
         if not self._live or not self._vitals or now - self._shown < STATUS_EVERY_S:
             return
         self._shown = now
-        text = "   ".join(f"{source} {_vital_text(news)}" for source, news in sorted(self._vitals.items()))
+        text = "   ".join(said for _, said in sorted(self._vitals.items()))
         width = shutil.get_terminal_size().columns - 1
         self._out.write("\r\x1b[K" + text[:width])
         self._out.flush()
@@ -146,6 +147,14 @@ def span(seconds: float) -> str:
 Gist = tuple[str, str]
 
 
+def _gist(news: News) -> Gist:
+    """Whatever somebody thought of to put into a message, it is not the end of the watch."""
+    try:
+        return GISTS.get(news.kind, _anything)(news)
+    except Exception as error:  # noqa: BLE001
+        raise UnreadableError(f"cannot be put into words ({type(error).__name__})") from None
+
+
 def _alarm(news: News) -> Gist:
     raised = news.data.get("state") != "cleared"
     priority = news.data.get("priority")
@@ -179,8 +188,8 @@ def _verdict(news: News) -> Gist:
     if not isinstance(label, str):
         return "dim", f"abstained on {news.text('channel')}: {news.text('reason')}"
     scores = news.data.get("scores")
-    score = scores.get(label) if isinstance(scores, dict) else None
-    sure = f" ({score:.2f})" if isinstance(score, int | float) else ""
+    score = number_of(scores.get(label)) if isinstance(scores, dict) else None
+    sure = "" if score is None else f" ({score:.2f})"
     return "", f"{clean(label)}{sure} on {news.text('channel')}, by {news.text('model')}"
 
 

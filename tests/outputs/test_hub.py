@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
+import threading
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import paho.mqtt.client as paho
 import pytest
@@ -16,7 +18,9 @@ import wfdb
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.config import JsonlConfig
+from edge_agent.events import AlarmKind
 from edge_agent.outputs.home_assistant import discovery, object_id
+from edge_agent.outputs.requests import Requests
 from tests.spine import (
     Broker,
     Listener,
@@ -90,6 +94,75 @@ def test_requests_are_answered_and_the_hostile_ones_refused(broker: Broker, tmp_
         assert len(listener.of("bed", "mark")) == 1
 
 
+HALF = b'"\\ud800"'
+
+
+@contextlib.contextmanager
+def asked(
+    answer: Callable[[str, Mapping[str, Any]], dict[str, Any]],
+) -> Iterator[tuple[Requests, list[dict[str, Any]]]]:
+    """The requests without a broker, and what they answered."""
+    said: list[dict[str, Any]] = []
+    these = Requests("edge-agent/dev", answer, lambda _, payload: said.append(json.loads(payload)))
+    these.start()
+    try:
+        yield these, said
+    finally:
+        these.stop()
+
+
+@pytest.mark.parametrize("payload", [b'{"transaction": %b}' % HALF, b'{"a": [{%b: 1}]}' % HALF, b'{"text": %b}' % HALF])
+def test_half_a_character_is_refused_and_ends_nothing(payload: bytes) -> None:
+    with asked(lambda _, arguments: {**arguments}) as (these, said):
+        these.listen["edge-agent/dev/bridge/request/info"](payload)
+        these.listen["edge-agent/dev/bridge/request/info"](b'{"transaction": "after"}')
+        wait_for(lambda: len(said) == 2, "both answers")
+    assert [one["status"] for one in said] == ["error", "ok"]
+    assert "cannot be encoded" in said[0]["error"]
+    assert said[1]["transaction"] == "after"
+
+
+def test_an_answer_that_cannot_be_sent_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
+    answers = iter([{"x": "\ud800"}, {"x": "well"}])
+    with asked(lambda *_: next(answers)) as (these, said):
+        for _ in range(2):
+            these.listen["edge-agent/dev/bridge/request/info"](b"")
+        wait_for(lambda: said, "the second answer")
+    assert [one["data"] for one in said] == [{"x": "well"}]
+    assert "could not be sent" in caplog.text
+
+
+def test_a_flood_of_requests_is_no_flood_of_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    done = threading.Semaphore(0)
+
+    def answer(*_: object) -> dict[str, Any]:
+        done.release()
+        return {}
+
+    def settle(count: int) -> None:
+        for _ in range(count):
+            assert done.acquire(timeout=10)
+
+    with asked(answer) as (these, said):
+        take = these.listen["edge-agent/dev/bridge/request/info"]
+        for _ in range(5000):
+            take(b"")
+        settle(20)
+        for _ in range(100):  # ten seconds of a hundred a second
+            now += 0.1
+            for _ in range(10):
+                take(b"")
+            settle(1)
+        these.stop()
+    assert not done.acquire(blocking=False)
+    refused = [one for one in said if one["status"] == "error"]
+    assert len(said) - len(refused) == 20 + 100
+    assert 10 <= len(refused) <= 12
+    assert all("too many requests" in one["error"] for one in refused)
+
+
 def test_a_silenced_alarm_is_shown_and_says_that_it_is_silenced(broker: Broker, tmp_path: Path) -> None:
     text = base_config(broker.port, simulated("bed", source='script = "demo"\nspeed = 20'))
     with listening(broker.port) as listener, running_agent(tmp_path, text + "\n[requests]\nenabled = true\n"):
@@ -132,10 +205,66 @@ def test_home_assistant_is_told_again_when_it_starts_again(broker: Broker, tmp_p
         wait_for(lambda: told() == 2, "the discovery, again")
 
 
+SHORT = {
+    "avty": "availability", "avty_mode": "availability_mode", "dev_cla": "device_class", "exp_aft": "expire_after",
+    "ic": "icon", "stat_cla": "state_class", "stat_t": "state_topic", "t": "topic", "uniq_id": "unique_id",
+    "unit_of_meas": "unit_of_measurement", "val_tpl": "value_template",
+}  # fmt: skip
+"""From the table in Home Assistant's documentation of MQTT discovery."""
+LONG = {
+    *SHORT.values(), "p", "name", "default_entity_id", "suggested_display_precision", "event_types", "entity_category",
+    "device", "origin", "components", "identifiers", "model", "sw_version",
+}  # fmt: skip
+
+
+def in_full(found: dict[str, Any]) -> dict[str, Any]:
+    """As Home Assistant reads it."""
+    return {SHORT.get(key, key): value for key, value in found.items()}
+
+
+def test_the_discovery_uses_no_key_that_home_assistant_does_not_know() -> None:
+    _, payload = discovery("homeassistant", "edge-agent", "bay7", ["bed1"])
+    found = json.loads(payload, object_hook=in_full)
+    components = found.pop("components")
+    assert set(found) | set(found["device"]) | set(found["origin"]) <= LONG
+    for component in components.values():
+        assert set(component) <= LONG
+
+
+def test_the_discovery_stays_small() -> None:
+    sizes = [
+        len(discovery("homeassistant", "edge-agent", "bay7", [f"bed{n}" for n in range(many)])[1]) for many in (1, 30)
+    ]
+    assert sizes[0] < 4600
+    assert sizes[1] < 120_000
+
+
+@pytest.mark.parametrize(("state", "expected"), [("raised", "ON"), ("updated", "ON"), ("cleared", "OFF")])
+def test_a_lead_is_off_until_its_alarm_is_cleared(state: str, expected: str) -> None:
+    components = json.loads(discovery("homeassistant", "edge-agent", "d", ["b"])[1], object_hook=in_full)["components"]
+    template = components["b-lead-off"]["value_template"]
+    jinja2 = pytest.importorskip("jinja2")  # Home Assistant's own
+    environment = jinja2.Environment()
+    environment.filters["to_json"] = json.dumps
+    said = environment.from_string(template).render(value_json={"kind": "lead_off", "state": state})
+    assert said == expected
+    assert environment.from_string(template).render(value_json={"kind": "asystole", "state": state}) == ""
+    alarm = {"kind": "asystole", "state": state, "priority": "high", "id": "x"}
+    event = json.loads(environment.from_string(components["b-alarm"]["value_template"]).render(value_json=alarm))
+    assert event["event_type"] in components["b-alarm"]["event_types"]
+
+
+def test_every_alarm_and_state_is_an_event_that_was_announced() -> None:
+    components = json.loads(discovery("homeassistant", "edge-agent", "d", ["b"])[1])["components"]
+    expected = {f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ("raised", "updated", "cleared")}
+    assert set(components["b-alarm"]["event_types"]) == expected
+    assert "!= 'cleared'" in components["b-lead-off"]["val_tpl"]
+
+
 def test_the_discovery_has_all_that_home_assistant_requires() -> None:
     topic, payload = discovery("homeassistant", "edge-agent", "bay 7", ["bed1", "bed.2", "bed_2"])
     assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic)
-    found = json.loads(payload)
+    found = json.loads(payload, object_hook=in_full)
     assert found["device"]["identifiers"]
     assert found["origin"]["name"]
     components = found["components"]
@@ -147,6 +276,7 @@ def test_the_discovery_has_all_that_home_assistant_requires() -> None:
         assert re.fullmatch(r"[a-zA-Z0-9_-]+", component["unique_id"])
         assert component["state_topic"].startswith("edge-agent/bay 7/")
         assert all(place["topic"].startswith("edge-agent/bay 7/") for place in component["availability"])
+        assert all(place["value_template"] == "{{ value_json.state }}" for place in component["availability"])
     alarms = components["bed1-alarm"]
     assert "asystole_raised" in alarms["event_types"]
     rates = components["bed1-heart_rate"]

@@ -93,3 +93,82 @@ def test_a_full_disk_drops_lines_and_says_so_once(tiny_disk: Path, caplog: pytes
 def test_a_place_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         JsonLines(JsonlConfig(path=tmp_path))
+
+
+def test_a_turn_over_that_fails_drops_lines_and_goes_on_when_it_can(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO)
+    path = tmp_path / "events.jsonl"
+    path.write_text('{"n": 0}\n' * 200)
+    for number in (1, 2, 3, 4):
+        (tmp_path / f"events.jsonl.{number}").write_text(json.dumps({"n": -number}) + "\n")
+    real = Path.replace
+    refused = True
+
+    def replace(self: Path, target: Path) -> Path:
+        if refused and target.name == "events.jsonl.1":
+            raise PermissionError("not now")
+        return real(self, target)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    lines = JsonLines(JsonlConfig(path=path, max_mb=1, keep=4))
+    monkeypatch.setattr(lines, "_most_bytes", 1000)
+    lines.start()
+    for number in range(1, 4):
+        lines.put(json.dumps({"n": number}).encode())
+        wait_for(lambda number=number: lines.dropped == number, "the line to be dropped")  # type: ignore[misc]
+    assert lines.fault == "not now"
+    refused = False
+    lines.put(b'{"n": 100}')
+    wait_for(lambda: lines.written == 1, "the line to be written")
+    lines.stop()
+    assert numbers(path) == [100]
+    assert numbers(tmp_path / "events.jsonl.1") == [0] * 200
+    # Trying again and again cost no more than one turn-over does.
+    assert [numbers(tmp_path / f"events.jsonl.{number}") for number in (2, 3, 4)] == [[-1], [-2], [-3]]
+    assert (lines.written, lines.dropped) == (1, 3)
+    assert caplog.text.count("lines are dropped") == 1
+    assert "can be written again, 3 lines" in caplog.text
+
+
+def test_a_line_that_a_full_disk_tore_is_not_joined_to_the_next(tiny_disk: Path) -> None:
+    path = tiny_disk / "events.jsonl"
+    lines = JsonLines(JsonlConfig(path=path))
+    ballast = tiny_disk / "ballast"
+    with contextlib.suppress(OSError):
+        ballast.write_bytes(b"x" * 460_000)
+    for number in range(100):
+        lines.put(json.dumps({"n": number, "x": "y" * 1001}).encode())
+    lines.start()
+    wait_for(lambda: lines.dropped > 0, "lines to be dropped")
+    ballast.unlink()
+    for number in range(100, 110):
+        lines.put(json.dumps({"n": number}).encode())
+    wait_for(lambda: lines.fault is None, "the disk to be used again")
+    lines.stop()
+    whole, torn = [], 0
+    for line in path.read_text().splitlines():
+        try:
+            whole.append(json.loads(line)["n"])
+        except ValueError:
+            torn += 1
+    assert torn == 1
+    assert whole[-10:] == list(range(100, 110))
+    assert whole[:-10] == list(range(len(whole) - 10))
+    assert (lines.written, lines.dropped) == (len(whole), 110 - len(whole))
+
+
+def test_a_full_disk_at_the_start_keeps_nobody_from_starting(tiny_disk: Path) -> None:
+    path = tiny_disk / "events.jsonl"
+    path.write_bytes(b'{"n": 1}\n{"n": 2')
+    ballast = tiny_disk / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    lines = JsonLines(JsonlConfig(path=path))
+    lines.start()
+    ballast.unlink()
+    lines.put(b'{"n": 3}')
+    lines.stop()
+    assert path.read_text().splitlines() == ['{"n": 1}', '{"n": 2', '{"n": 3}']

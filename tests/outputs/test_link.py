@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from edge_agent.config import MqttConfig, TlsConfig
 from edge_agent.errors import OutputError
 from edge_agent.outputs.mqtt import MqttPublisher
 from tests.outputs.test_mqtt import DEVICE, gap
-from tests.spine import free_port, release, running_broker, wait_for
+from tests.spine import free_port, release, retained_now, running_broker, wait_for
 
 PASSWORD = "correct-horse-battery"
 
@@ -162,3 +164,57 @@ def test_a_rival_of_the_same_name_is_said(
             publishers(broker.port, protocol=protocol).start()
         wait_for(lambda: "another device.id" in caplog.text, "the remedy in the log")
     assert f"'edge-agent-{DEVICE}'" in caplog.text
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_one_message_that_the_broker_does_not_take_keeps_no_other(
+    program: Callable[[str], str], publishers: Callable[..., MqttPublisher], tmp_path: Path, protocol: str
+) -> None:
+    """On 5 the broker says how long a message may be; on 3.1.1 it cuts the connection, again and again."""
+    with running_broker(program("mosquitto"), tmp_path, lines=["max_packet_size 2000"]) as broker:
+        publisher = publishers(broker.port, protocol=protocol)
+        publisher.retain(f"edge-agent/{DEVICE}/bridge/info", b"x" * 3000)
+        publisher.retain(f"edge-agent/{DEVICE}/bed/availability", b'{"state":"online"}')
+        for number in range(5):
+            publisher.event(gap(number))
+        publisher.start()
+        wait_for(lambda: publisher.counters.refused == 1, "the long one to be given up", 90)
+        wait_for(lambda: publisher.connected and not publisher._busy, "all others to be acknowledged", 30)
+        assert f"edge-agent/{DEVICE}/bed/availability" in retained_now(broker.port)
+        assert publisher.counters.lost == 0
+
+
+def test_a_refused_message_is_counted_and_no_delivery(
+    program: Callable[[str], str],
+    publishers: Callable[..., MqttPublisher],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (tmp_path / "acl").write_text(f"topic readwrite edge-agent/{DEVICE}/bridge/#\n")
+    with running_broker(program("mosquitto"), tmp_path, lines=[], after=[f"acl_file {tmp_path}/acl"]) as broker:
+        publisher = publishers(broker.port, protocol="5")
+        publisher.start()
+        for number in range(3):
+            publisher.event(gap(number))
+        # mosquitto 2.0.11 says no and then hangs up; whoever comes back is told no again, until all three were.
+        wait_for(lambda: publisher.counters.refused == 3, "the refusals")
+        wait_for(lambda: publisher.connected and publisher.waiting == 0, "a connection without them", 60)
+        assert publisher.health().refused == 3
+        assert "the broker refused it" in caplog.text
+
+
+def test_what_is_no_broker_is_said(publishers: Callable[..., MqttPublisher], caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def hang_up() -> None:
+            for _ in range(2):
+                with server.accept()[0] as client:
+                    client.recv(100)
+                    client.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=hang_up, daemon=True)
+        thread.start()
+        publisher = publishers(server.getsockname()[1], host="127.0.0.1")
+        publisher.start()
+        wait_for(lambda: "is it an MQTT broker?" in caplog.text, "the remedy in the log")
+        assert not publisher.connected

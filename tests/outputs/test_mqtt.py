@@ -189,14 +189,13 @@ def test_an_absent_broker_is_named(
     absent = Broker(program("mosquitto"), tmp_path)
     publisher = publishers(absent.port)
     attempts: list[None] = []
-    told = publisher.link._client.on_connect_fail
-    assert told is not None
+    told = publisher.link._not_connected
 
-    def failed(*arguments: Any) -> None:
-        told(*arguments)
+    def failed(error: Exception) -> None:
+        told(error)
         attempts.append(None)
 
-    publisher.link._client.on_connect_fail = failed
+    publisher.link._not_connected = failed  # type: ignore[method-assign]
     publisher.start()
     text = f"the broker at 127.0.0.1:{absent.port} cannot be reached"
     wait_for(lambda: len(attempts) >= 2, "two attempts")

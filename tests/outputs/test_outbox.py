@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import OutputError
-from edge_agent.outputs.outbox import RANKS, Bounds, Outbox, Parcel
+from edge_agent.outputs.outbox import RANKS, Bounds, Outbox, OutboxUnusable, Parcel
 
 WIDE = Bounds(max_bytes=10_000_000, max_age_s=1e9)
 BEATS, EVENTS, ALARMS = range(len(RANKS))
@@ -76,12 +76,13 @@ def test_a_bound_on_size_costs_the_oldest_beats_first_and_alarms_last(tmp_path: 
 
 
 def test_age_costs_beats_and_events_but_no_alarm(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = time.time()
+    now, counted = time.time(), time.monotonic()
     box.bounds = Bounds(max_bytes=10_000_000, max_age_s=3600)
     box.write([parcel(1, BEATS), parcel(2, EVENTS), parcel(3, ALARMS)], [])
     box.expire()
     assert box.waiting == 3
     monkeypatch.setattr(time, "time", lambda: now + 3700)
+    monkeypatch.setattr(time, "monotonic", lambda: counted + 3700)
     box.write([parcel(4, BEATS)], [])
     box.expire()
     assert [p.number for p in box.read(0, 10)] == [3, 4]
@@ -89,6 +90,49 @@ def test_age_costs_beats_and_events_but_no_alarm(box: Outbox, monkeypatch: pytes
     monkeypatch.setattr(time, "time", lambda: now - 1e6)  # the clock stepped back: nothing is from long ago
     box.expire()
     assert box.waiting == 2
+
+
+def dates(box: Outbox) -> list[int]:
+    return [row[0] for rank in RANKS for row in box._db.execute(f"SELECT put_s FROM {rank} ORDER BY number")]
+
+
+@pytest.mark.parametrize("behind_s", [7 * 86_400, time.time() - 1_704_067_200, time.time() - 5, -86_400])
+def test_setting_the_clock_costs_nothing_that_was_written_in_this_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behind_s: float
+) -> None:
+    right, counted = time.time, time.monotonic()
+    monkeypatch.setattr(time, "time", lambda: right() - behind_s)
+    box = Outbox(tmp_path / "dev.outbox", Bounds(max_bytes=10_000_000, max_age_s=3600))
+    box.write([parcel(number) for number in range(1, 101)], [])
+    monkeypatch.setattr(time, "time", right)  # the network came
+    box.write([parcel(101, BEATS), parcel(102, ALARMS)], [])
+    box.expire()
+    assert (box.waiting, sum(box.evicted.values())) == (102, 0)
+    assert all(abs(date - right()) < 10 for date in dates(box))  # and so they are after a restart
+    box = again(box, box.bounds)
+    box.write([parcel(103)], [])
+    box.expire()
+    assert box.waiting == 103
+    monkeypatch.setattr(time, "time", lambda: right() + 3700)  # an hour goes by: they are old, all but the alarm
+    monkeypatch.setattr(time, "monotonic", lambda: counted + 3700)
+    box.expire()
+    assert [p.number for p in box.read(0, 10)] == [102]
+    box.close()
+
+
+def test_the_clock_is_followed_in_one_step_or_not_at_all(box: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    box.bounds = Bounds(max_bytes=10_000_000, max_age_s=3600)
+    box.write([parcel(1, BEATS), parcel(2)], [])
+    monkeypatch.setattr(time, "time", lambda now=time.time: now() + 1e6)
+    before = dates(box)
+    box._db.execute("PRAGMA query_only = 1")  # the disk refuses
+    with pytest.raises(sqlite3.Error):
+        box.expire()
+    box._db.execute("PRAGMA query_only = 0")
+    assert dates(box) == before
+    box.expire()
+    assert box.waiting == 2
+    assert dates(box) == pytest.approx([date + 1e6 for date in before], abs=2)
 
 
 WRITER = """
@@ -166,14 +210,15 @@ def test_a_damaged_outbox_is_set_aside_and_said(box: Outbox, damage: str, caplog
 
 def test_two_agents_cannot_share_one(box: Outbox) -> None:
     box.write([parcel(1)], [])
-    with pytest.raises(OutputError, match="in use by another"):
+    with pytest.raises(OutputError, match="in use by another") as caught:
         Outbox(box.path, WIDE)
+    assert not isinstance(caught.value, OutboxUnusable)
     assert box.read(0, 10) == [parcel(1)]  # and the first is none the worse
 
 
 def test_a_folder_that_cannot_be_written_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be opened"):
+    with pytest.raises(OutboxUnusable, match="cannot be opened"):
         Outbox(tmp_path / "file" / "dev.outbox", WIDE)
 
 

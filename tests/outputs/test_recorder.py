@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
+import os
 import random
 import shutil
+import subprocess
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +25,7 @@ from edge_agent.journey import Block, Samples
 from edge_agent.outputs import recorder as module
 from edge_agent.outputs.mit_annotations import END, Annotation, Encoder
 from edge_agent.outputs.recorder import Recorder
-from edge_agent.outputs.segment import Place, is_torn, repair
+from edge_agent.outputs.segment import Place, Segment, is_torn, repair, write_header
 from edge_agent.sources.base import Signal, StreamInfo
 from tests.spine import wait_for
 
@@ -93,7 +98,7 @@ def test_everything_reads_back_as_it_was(tmp_path: Path) -> None:
     with recording(tmp_path, mode="everything") as recorder:
         play(recorder, 60)
     (path,) = segments(tmp_path)
-    assert path.parent.name == "bed_1"
+    assert path.parent.name == module._safe("bed/1")
     record = wfdb.rdrecord(str(path))
     assert (record.fs, record.sig_len, record.sig_name, record.units) == (FS, 15_000, ["II", "ABP"], ["mV", "mmHg"])
     assert record.base_datetime is not None
@@ -199,6 +204,7 @@ def test_the_bounds_hold_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.M
     old = kept[0].with_name("20200101T000000Z-0")
     for ending in ("hea", "dat", "edge"):
         shutil.copy(f"{kept[0]}.{ending}", f"{old}.{ending}")
+        os.utime(f"{old}.{ending}", (time.time() - 365 * 86_400,) * 2)
     with recording(tmp_path, mode="everything", max_mb=1000, hours=1) as recorder:
         play(recorder, 5)
     assert not Path(f"{old}.hea").exists()
@@ -264,6 +270,174 @@ def test_a_full_disk_costs_recordings_and_nothing_else(
             at = int(path.name.rsplit("-", 1)[1])
             if record.sig_len:
                 assert np.nanmax(np.abs(record.p_signal[:, 0] - signal(at, record.sig_len)[0])) < 0.0006
+
+
+def test_an_alarm_that_lasts_is_recorded_in_segments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SEGMENT_S", 60.0)
+    with recording(tmp_path, mode="events", before_s=10, after_s=30, max_mb=1) as recorder:
+        end = play(recorder, 20)
+        for _ in range(100):  # said again every 20 s, for half an hour
+            recorder.event(alarm(end, "updated"))
+            end = play(recorder, 20, first=end, block=500)
+            wait_for(lambda: len(recorder._queue) < 1000, "the writing to keep up")
+    sizes = [path.with_suffix(".dat").stat().st_size for path in segments(tmp_path)]
+    assert max(sizes) <= 62 * FS * 4
+    assert recorder.counters.removed > 5
+    assert sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file()) <= 1_000_000
+    beats: list[int] = []
+    for path in segments(tmp_path):
+        first, found = int(path.name.rsplit("-", 1)[1]), wfdb.rdann(str(path), "edge")
+        beats += [first + int(at) for at, code in zip(found.sample, found.symbol, strict=True) if code in "NVQ"]
+    assert sorted(beats) == list(range(min(beats), end, 250))
+
+
+def cut_off(folder: Path) -> Path:
+    """What a kill leaves of 40 s, with half an annotation at its end."""
+    with recording(folder.parent / "whole", mode="everything") as recorder:
+        play(recorder, 40)
+        wait_for(lambda: sum(file.stat().st_size for file in (folder.parent / "whole").glob("*/*.dat")) == 40_000, "it")
+        shutil.copytree(folder.parent / "whole", folder)
+    (path,) = segments(folder)
+    with path.with_suffix(".edge").open("ab") as annotations:
+        annotations.write(b"\x01")
+    return path
+
+
+def fill(folder: Path) -> Path:
+    ballast = folder / "ballast"
+    with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return ballast
+
+
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_what_the_disk_does_not_let_be_repaired_is_left_for_the_next_start(tiny_disk: Path, trouble: str) -> None:
+    path = cut_off(tiny_disk / "rec")
+    whole = path.with_suffix(".edge").read_bytes()[:-1]
+    ballast = None
+    if trouble == "full":
+        ballast = fill(tiny_disk)
+    else:
+        subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    recorder = Recorder(RecorderConfig(folder=tiny_disk / "rec"))
+    assert recorder.counters.repaired == 0
+    assert sorted(file.suffix for file in path.parent.iterdir()) == [".dat", ".edge", ".hea"]
+    assert path.with_suffix(".edge").read_bytes().startswith(whole)
+    assert is_torn(Place(path))
+    if ballast is not None:
+        ballast.unlink()
+    else:
+        subprocess.run(["mount", "-o", "remount,rw", str(tiny_disk)], check=True)
+    assert Recorder(RecorderConfig(folder=tiny_disk / "rec")).counters.repaired == 1
+    assert wfdb.rdrecord(str(path)).sig_len == 10_000
+    assert wfdb.rdann(str(path), "edge").sample.tolist()[:20] == list(range(100, 5000, 250))
+
+
+def test_a_header_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a power cut leaves the name with nothing in it: no reader and no repair can do anything with the samples then."""
+    done: list[str] = []
+    real_sync, real_replace = os.fsync, Path.replace
+
+    def fsync(file: int) -> None:
+        done.append(f"sync {Path(f'/proc/self/fd/{file}').readlink().name}")
+        real_sync(file)
+
+    def replace(self: Path, target: Path) -> Path:
+        done.append(f"replace {target.name}")
+        return real_replace(self, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "replace", replace)
+    (tmp_path / "bed").mkdir()
+    write_header(Place(tmp_path / "bed" / "a"), ["a 0 1 0"])
+    assert done == ["sync a.hea.new", "replace a.hea", "sync bed"]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        write_header(Place(tmp_path / "bed" / "a"), ["a 0 2 0"])
+    assert [file.name for file in (tmp_path / "bed").iterdir()] == ["a.hea"]
+    assert (tmp_path / "bed" / "a.hea").read_text() == "a 0 1 0\n"
+    (tmp_path / "bed" / "b.hea.new").write_text("left by a kill")
+    Recorder(RecorderConfig(folder=tmp_path))
+    assert not list(tmp_path.rglob("*.hea.new"))
+
+
+def test_a_disk_that_takes_no_sample_leaves_no_empty_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(module, "RETRY_S", 0.0)
+    monkeypatch.setattr(Segment, "_put", full)
+    with recording(tmp_path, mode="everything") as recorder:
+        play(recorder, 3)
+    assert recorder.counters.dropped > 3
+    assert recorder.fault == "No space left on device"
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_names_that_become_alike_have_folders_of_their_own(tmp_path: Path) -> None:
+    names = ("bed 1", "bed_1", "bed/1", "..", "__")
+    with recording(tmp_path, mode="everything") as recorder:
+        for at in range(0, 2500, 50):
+            for level, name in enumerate(names):
+                recorder.block(name, INFO, Block(at, FS, np.full((2, 50), level / 10, np.float32)))
+    found = {tuple(np.unique(wfdb.rdrecord(str(path)).p_signal[:, 0].round(3))) for path in segments(tmp_path)}
+    assert found == {(level / 10,) for level in range(len(names))}
+    assert (tmp_path / "bed_1").is_dir()  # a plain name is its own
+
+
+def test_an_old_recording_that_is_played_again_is_not_too_old_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SEGMENT_S", 5.0)
+    old = StreamInfo(FS, INFO.signals, datetime(1990, 1, 1, tzinfo=UTC))
+    with recording(tmp_path, mode="everything", hours=1) as recorder:
+        for at in range(0, 5000, 50):
+            recorder.block("bed", old, Block(at, FS, signal(at, 50)))
+    assert recorder.counters.removed == 0
+    assert len(segments(tmp_path)) == 4
+    assert all(path.name.startswith("19900101") for path in segments(tmp_path))
+
+
+def test_what_was_set_aside_counts_and_goes_first_when_it_is_oldest(tmp_path: Path) -> None:
+    folder = tmp_path / "bed"
+    folder.mkdir()
+    for number in range(5):
+        for ending in ("hea", "dat", "edge"):
+            file = folder / f"20260101T00000{number}Z-0.{ending}.damaged"
+            file.write_bytes(b"x" * 200_000)
+            os.utime(file, (time.time() - 3000 + number,) * 2)
+    (folder / "notes.damaged.txt").write_text("somebody's own")
+    with recording(tmp_path, mode="everything", max_mb=2, hours=1) as recorder:
+        play(recorder, 5)
+    # 3 MB and the segment to come do not fit into 2 MB: two of five may stay.
+    left = {file.name.split(".")[0] for file in folder.glob("*.damaged")}
+    assert left == {"20260101T000003Z-0", "20260101T000004Z-0"}
+    assert recorder.counters.removed == 3
+    assert (folder / "notes.damaged.txt").exists()
+    for file in folder.glob("*.damaged"):
+        os.utime(file, (time.time() - 4000,) * 2)
+    with recording(tmp_path, mode="everything", max_mb=2, hours=1) as recorder:
+        play(recorder, 5)
+    assert not list(folder.glob("*.damaged"))
+
+
+def test_a_block_or_event_that_does_not_fit_costs_itself_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with recording(tmp_path, mode="everything") as recorder:
+        end = play(recorder, 5)
+        recorder.event(beat(100).model_copy(update={"channel": "no such"}))
+        recorder.block("bed/1", INFO, Block(end, FS, np.zeros((3, 50), np.float32)))
+        play(recorder, 5, first=end)
+    assert recorder.counters.dropped == 2
+    assert "unexpected fault" in caplog.text
+    (path,) = segments(tmp_path)
+    assert wfdb.rdrecord(str(path)).sig_len == 2500
 
 
 def test_annotations_are_those_that_wfdb_reads(tmp_path: Path) -> None:

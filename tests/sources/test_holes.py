@@ -91,3 +91,63 @@ def test_what_is_held_comes_when_nothing_more_will() -> None:
     assert holes.look([chunk(7)], 1000 * MS) == []
     assert [one.values.shape[1] for one in holes.flush()] == [7]
     assert holes.flush() == []
+
+
+def caught_up(pause_s: float, rate: float, burst_s: float, first_s: float = 5.0) -> list[tuple[float, Chunk]]:
+    """Nothing for ``pause_s``, then all that was taken meanwhile and since, in bursts, ``rate`` samples a second."""
+    arrivals, sent, at = [], 0, first_s + pause_s
+    while at < first_s + pause_s + 15:
+        at += burst_s
+        due = min((at - first_s) * FS, (at - first_s - pause_s) * rate)
+        arrivals.append((at, chunk(int(due) - sent)))
+        sent = int(due)
+    return arrivals
+
+
+CYTON = 11520 / 33
+"""Frames that a Cyton's line of 115200 baud carries in a second; 250 of them (8250 of its 11520 bytes) are taken."""
+
+
+@pytest.mark.parametrize("sequence", [None, 256], ids=["not numbered", "numbered"])
+@pytest.mark.parametrize("pause_s", [0.45, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("burst_s", [0.02, 0.1])
+def test_a_backlog_at_the_line_s_rate_is_no_loss(pause_s: float, burst_s: float, sequence: int | None) -> None:
+    holes = Holes(FS, sequence)
+    late = caught_up(pause_s, CYTON, burst_s)
+    out = play(holes, [*steady(0, 5), *late])
+    assert [one.lost_before for one in out if one.lost_before] == []
+    assert holes.estimated == 0
+    assert sum(one.values.shape[1] for one in out) == 1250 + sum(one.values.shape[1] for _, one in late)
+
+
+def test_a_backlog_of_which_a_part_is_lost() -> None:
+    """The buffer held a second of the two."""
+    late = [(7.0 + k * 0.02, chunk(7)) for k in range(1, 100)]
+    late = [one for k, one in enumerate(late) if k < 90]  # 630 of the 950 that were taken by then
+    out = play(Holes(FS), [*steady(0, 5), *late, *steady(8.8, 5)])
+    (gap,) = [one for one in out if one.lost_before]
+    assert abs(gap.lost_before - (3.8 * FS - 630)) <= 30
+
+
+@pytest.mark.parametrize("pause_s", [0.6, 1.0, 3.0])
+def test_a_true_loss_is_known_within_a_second(pause_s: float) -> None:
+    holes, known_s = Holes(FS), 0.0
+    play(holes, steady(0, 5))
+    for at, one in steady(5 + pause_s, 3):
+        if holes.look([one], round(at * 1e9)) and not known_s:
+            known_s = at - 5 - pause_s
+    assert abs(holes.estimated - pause_s * FS) <= 12
+    assert 0 < known_s < 0.8
+
+
+def test_a_backlog_without_end_is_not_waited_for_without_end() -> None:
+    """A board that is faster than is said: what is held is bounded by the hole's length."""
+    holes = Holes(FS)
+    play(holes, steady(0, 5))
+    held = 0.0
+    for k in range(1, 1000):
+        at = 8 + k * 0.02
+        if holes.look([chunk(6)], round(at * 1e9)):
+            break
+        held = at - 8
+    assert 5 < held <= 10.02

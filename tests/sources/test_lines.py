@@ -75,7 +75,8 @@ def test_byte_by_byte_too(data: bytes) -> None:
 @given(st.binary(max_size=300))
 def test_any_bytes_give_numbers_or_nothing(data: bytes) -> None:
     values, off, counters = decode(b"\n" + data)
-    assert np.isfinite(values[:, [not names for names in off]]).all()
+    assert not np.isinf(values).any()
+    assert all(np.isnan(values[["II", "ABP"].index(name), i]) for i, names in enumerate(off) for name in names)
     assert counters.lines == values.shape[1]
     assert counters.lines + counters.bad_lines <= data.count(b"\n")
 
@@ -109,11 +110,12 @@ def test_the_first_line_may_have_been_joined_in_its_middle() -> None:
             b"1",
             b"1,2,3",
             b"a,b",
-            b"1,",
-            b",",
+            b"   ",
+            b"nan",
             b"1;2",
-            b"nan,1",
-            b"inf,1",
+            b"nan,1,2",
+            b"nano,1",
+            b"-,1",
             b"1_0,1",
             b"1 2,3",
             b"0x10,1",
@@ -137,6 +139,22 @@ def test_what_is_not_two_numbers_is_skipped_and_counted(line: bytes) -> None:
     assert off == [frozenset(), frozenset()]
     assert counters.bad_lines == 1
     assert counters.skipped_bytes == 4 + len(line) + 1
+
+
+@pytest.mark.parametrize("word", [b"nan", b"NaN", b"-nan", b"inf", b"+Inf", b"-inf", b"ovf", b"", b"  "])
+def test_a_cell_without_a_number_is_a_sample_without_a_value(word: bytes) -> None:
+    """A sensor that says 'nan' while it has nothing must not make time stand still."""
+    values, off, counters = decode(b"0,0\n1,2\n" + word + b",80\n3," + word + b"\r\n4,5\n")
+    np.testing.assert_array_equal(values.T, np.array([[1, 2], [np.nan, 80], [3, np.nan], [4, 5]], np.float32))
+    assert off == [frozenset()] * 4
+    assert (counters.lines, counters.bad_lines) == (4, 0)
+
+
+def test_an_empty_cell_between_tabs_and_an_empty_line_of_one_column() -> None:
+    rows = samples_of(b"1\t\r\n\t2\n", Format(("II", "ABP"), separator="tab"))
+    assert str(rows) == "[[1.0, nan], [nan, 2.0]]"
+    _, _, counters = decode(b"0\n1\n\n\r\nnan\n", Format(("II",)))
+    assert (counters.lines, counters.bad_lines) == (2, 2)
 
 
 def test_a_line_that_never_ends_is_given_up_and_the_next_one_taken() -> None:
@@ -225,7 +243,7 @@ def test_nothing_gives_nothing() -> None:
 @pytest.mark.parametrize(
     ("line", "damaged"),
     [
-        *[(line, 1) for line in (b"1", b"1,2,3", b"1x,2", b"1,", b"1,23,4", b"\xb11,2", b"1,nan"[:3])],
+        *[(line, 1) for line in (b"1", b"1,2,3", b"1x,2", b"1,23,4", b"\xb11,2", b"1,nan"[:3])],
         *[(line, 0) for line in (b"", b"hello", b"HR: 72", b"battery 80 %", b"# 1,2")],
     ],
 )

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,30 @@ def test_nobody_is_waited_for_in_the_way_of_a_stop() -> None:
     assert taken.error is None
     source.close()
     source.close()  # twice does no harm
+
+
+def test_a_backlog_that_comes_at_the_line_s_rate_is_neither_lost_nor_silence() -> None:
+    """Held back for longer than ``silent_s``: what is held is not silence."""
+    source = open_tcp(tcp(free_port(), silent_s=1.2))
+    port = int(source.port.name.rsplit(":", 1)[1])
+    with taking(source) as taken, client(port) as one:
+        one.sendall(b"\n")
+        paused = 0.7
+        began, sent, count = time.monotonic(), 0, 1000
+        while sent < count:
+            now = time.monotonic() - began
+            due = now * FS  # 0.4 s as taken, a pause, and then 1.35 times as fast until it has caught up
+            if now > 0.4:
+                due = 0.4 * FS + max(0.0, now - 0.4 - paused) * 1.35 * FS
+            due = min(round(due), count, round(now * FS))
+            if due > sent:
+                one.sendall(lines(sent, due))
+                sent = due
+            time.sleep(0.01)
+        wait_for(lambda: taken.count == count or taken.done.is_set(), "all lines")
+        assert taken.error is None
+        assert [block.lost_before for block in taken.blocks if block.lost_before] == []
+        np.testing.assert_array_equal(taken.values[0], np.arange(count, dtype=np.float32))
 
 
 def test_a_damaged_line_keeps_its_time() -> None:
@@ -372,6 +397,25 @@ def test_a_sensor_that_starts_anew_and_one_that_changes(broker: Broker) -> None:
             assert not source.resumes
 
 
+@pytest.mark.parametrize("stays", [False, True], ids=["one number", "from there on"])
+def test_an_index_that_leaps_beyond_the_clock_is_no_gap_of_years(stays: bool, broker: Broker) -> None:
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        source = open_mqtt(mqtt(broker.port))
+        taken = Taking(source)
+        sensor.say("ward/bed1/raw", FORMS[0](raw(0)))
+        wait_for(lambda: taken.count == N, "the first block")
+        far = 10**13
+        sensor.say("ward/bed1/raw", FORMS[0](replace(raw(N), first=far + N)))
+        assert "its index leapt" in str(taken.failed())
+        assert source.resumes
+        sensor.say("ward/bed1/raw", FORMS[0](replace(raw(2 * N), first=2 * N + (far if stays else 0))))
+        with taking(source) as again:
+            wait_for(lambda: again.count == N, "the block after it")
+            assert (again.blocks[0].first, again.blocks[0].lost_before) == (0, 0)
+        assert source.counters()["samples_lost"] == 0
+
+
 def test_a_broker_that_goes_and_comes_back(broker: Broker) -> None:
     with sensing(broker.port) as sensor:
         sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
@@ -513,6 +557,47 @@ source.close()
     gaps = [(first, lost) for first, lost, _ in result["blocks"] if lost]
     assert gaps == [(650, 250)]
     assert result["counters"]["samples_lost_estimated"] == 250
+
+
+def test_an_lsl_outlet_that_vanishes_is_lost(tmp_path: Path) -> None:
+    pytest.importorskip("pylsl")
+    (tmp_path / "lsl.cfg").write_text(LSL_CONFIG, encoding="utf-8")
+    environment = {**os.environ, "LSLAPICFG": str(tmp_path / "lsl.cfg"), "PYTHONPATH": str(ROOT)}
+    inlet = """
+import sys, threading
+from edge_agent.config import LslSource
+from edge_agent.errors import SourceLost
+from edge_agent.sources.lsl import open_lsl
+source = open_lsl(LslSource(type="lsl", name=sys.argv[1], resolve_s=10, silent_s=20))
+print("open", flush=True)
+try:
+    for block in source.blocks(threading.Event()):
+        print("block", flush=True)
+except SourceLost as error:
+    print("lost:", error, flush=True)
+source.close()
+"""
+    name = f"gone-{os.getpid()}"
+    pipes: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
+    outlet = subprocess.Popen(
+        [sys.executable, "-c", OUTLET, name, "750"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **pipes
+    )
+    taker: subprocess.Popen[str] | None = None
+    try:
+        assert outlet.stdout is not None
+        assert outlet.stdout.readline() == "ready\n"
+        taker = subprocess.Popen([sys.executable, "-c", inlet, name], stderr=subprocess.PIPE, **pipes)
+        assert taker.stdout is not None
+        assert [taker.stdout.readline() for _ in range(2)] == ["open\n", "block\n"]
+        outlet.kill()
+        said, errors = taker.communicate(timeout=60)
+    finally:
+        for one in (outlet, taker):
+            if one is not None:
+                one.kill()
+                one.communicate()
+    assert taker.returncode == 0, errors[-2000:]
+    assert f"lost: LSL outlet of name '{name}' has gone" in said
 
 
 def test_lsl_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,6 +106,9 @@ def changed(at: int, form: str, value: Any) -> bytes:
         (b'{"seq": -1, "first": 0, "values": {"II": [1], "ABP": [1]}}', "its seq is -1"),
         (b'{"seq": true, "first": 0, "values": {"II": [1], "ABP": [1]}}', "its seq is True"),
         (b'{"seq": 0, "first": 0.5, "values": {"II": [1], "ABP": [1]}}', "its first is 0.5"),
+        (changed(16, "<Q", 1 << 63), "its first is 9223372036854775808"),
+        (changed(16, "<Q", 1 << 53), "not below 2.53"),
+        (b'{"seq": 0, "first": 1152921504606846976, "values": {"II": [1], "ABP": [1]}}', "not below 2.53"),
         (b'{"seq": 0, "first": 0, "values": {"II": [1]}}', "its channels are II"),
         (b'{"seq": 0, "first": 0, "values": {"II": [1], "ABP": [1, 2]}}', "not of one length"),
         (b'{"seq": 0, "first": 0, "values": {"II": [], "ABP": []}}', "not of one length"),
@@ -212,3 +215,17 @@ def test_a_block_that_comes_twice_while_it_waits_is_counted() -> None:
     assert sequencer.put(numbered(20), 1) + sequencer.put(numbered(20), 2) == []
     assert [one.block.first for one in sequencer.put(numbered(10), 3)] == [10, 20]
     assert (sequencer.counters.duplicates, sequencer.counters.reordered) == (1, 1)
+
+
+def test_an_index_beyond_what_the_clock_allows_leaps() -> None:
+    def at(first: int) -> RawBlock:
+        return RawBlock(1, first, 1, np.zeros((1, N), np.float32))
+
+    second, fs, hour = 10**9, 250.0, 3600 * 250
+    sequencer = Sequencer(patience_ns=0)
+    assert not sequencer.leaps(at(10**13), 0, fs)  # where it begins is its own affair
+    sequencer.put(numbered(0), 7 * second)
+    assert not sequencer.leaps(at(N + hour), 7 * second, fs)
+    assert sequencer.leaps(at(N + hour + 1), 7 * second, fs)
+    assert not sequencer.leaps(at(N + hour + 10 * 250), 17 * second, fs)
+    assert not sequencer.leaps(at(0), 7 * second, fs)

@@ -303,9 +303,9 @@ def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
         ("1\n2\nx\n", "line 3: 'x' is not a number"),
         ("time,II\n0,1\n0,1\n", "time column does not rise"),
         ("time,II\n0,1\n0.1,1\nnan,1\n", "time column does not rise"),
-        ("time,II\n0,1\n", "time column does not rise"),
+        ("time,II\n0,1\n", "has one row"),
         ("time\n0\n1\n", "has no signal column"),
-        ('"' + "x" * 200_000 + '"\n1\n', "is not a CSV file"),
+        ('"' + ("x" * 50_000 + "\n") * 4 + '"\n1\n', "is not a CSV file"),
     ],
 )
 def test_bad_csv_files(text: str, message: str, write: Callable[..., Path]) -> None:

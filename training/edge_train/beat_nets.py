@@ -30,9 +30,6 @@ WAVE_RR = (
     "rr_p90_p50_60s_log",
 )
 """What the wave nets see of the rhythm."""
-P_FEATURES = tuple(name for name in SHAPE_FEATURES if name.startswith("p_") and name != "p_usual_size")
-"""What the last logistic sees beside the expert's answer. The usual P wave's size would only tell DS1's patients apart: without it,
-patients left out do better."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +62,6 @@ class Plan:
     expert_smoothing: float = 0.02
     expert_per_epoch: tuple[int, int, int] = (60_000, 20_000, 8_000)
     """Beats drawn for one epoch of the expert: N, S, V."""
-    ridge: float = 1e-4
-    """Of the logistic's weights, against the mean loss of a beat."""
-    premature_weight: float = 3.0
-    """Of an S in the logistic."""
     v_offset: float = 0.0
     """Of V's logit. In three folds over DS1's patients no other one did better than none."""
     validate: bool = False
@@ -143,24 +136,20 @@ def whole_net(plan: Plan, batch: int | None = None) -> Any:
     tf = quiet()
     layers = tf.keras.layers
     inputs = _inputs(tf, batch)
-    _, rr, shape, _ = inputs
+    rr = inputs[1]
     heads = [_wave_body(tf, inputs, plan, member) for member in range(plan.members)]
     seen = layers.Dense(len(LABELS), name="seen")(
         layers.Concatenate(name="heads")(heads) if len(heads) > 1 else heads[0]
     )
     told = [_expert_body(tf, rr, plan, member) for member in range(plan.experts)]
-    by_time = layers.Dense(2, name="by_time")(layers.Concatenate(name="told")(told) if len(told) > 1 else told[0])
-    by_p = layers.Dense(2, use_bias=False, name="by_p")(shape)
-    sides = layers.ReLU(name="sides")(layers.Add(name="premature")([by_time, by_p]))
+    told_all = layers.Concatenate(name="told")(told) if len(told) > 1 else told[0]
+    sides = layers.Dense(2, activation="relu", name="by_time")(told_all)
     timed = layers.Dense(len(LABELS), use_bias=False, name="timed")(sides)  # of relu(d) and relu(-d)
     return tf.keras.Model(inputs, layers.Softmax(name="scores")(layers.Add(name="add")([seen, timed])))
 
 
-def assemble(
-    plan: Plan, waves: Sequence[Any], experts: Sequence[Any], logistic: Floats, offsets: dict[str, float]
-) -> Any:
-    """All nets' weights in one. ``logistic``: weight of the experts' mean answer, of each of P_FEATURES, and the bias;
-    ``offsets`` of the classes go into the biases, so that the largest score decides."""
+def assemble(plan: Plan, waves: Sequence[Any], experts: Sequence[Any], offsets: dict[str, float]) -> Any:
+    """All nets' weights in one; ``offsets`` of the classes go into the biases, so that the largest score decides."""
     model = whole_net(plan)
     for source in (*waves, *experts):
         for layer in source.layers:
@@ -176,15 +165,10 @@ def assemble(
     kernel = np.concatenate(kernels)[:, spread] / len(waves)
     model.get_layer("seen").set_weights([kernel, np.mean(biases, axis=0)[spread] + shift])
     parts = [net.get_layer("expert").get_weights() for net in experts]
-    gain = logistic[0] / len(experts)
-    into_d = [gain * (kernel[:, 1:2] - kernel[:, 0:1]) for kernel, _ in parts]
-    of_shape = np.zeros((len(SHAPE_FEATURES), 1), np.float32)
-    for name, weight in zip(P_FEATURES, logistic[1:-1], strict=True):
-        of_shape[SHAPE_FEATURES.index(name)] = weight
-    bias = logistic[-1] + offsets.get("S", 0.0) + gain * sum(float(bias[1] - bias[0]) for _, bias in parts)
+    into_d = [(kernel[:, 1:2] - kernel[:, 0:1]) / len(experts) for kernel, _ in parts]
+    bias = offsets.get("S", 0.0) + sum(float(bias[1] - bias[0]) for _, bias in parts) / len(experts)
     both = np.array([1, -1], np.float32)
     model.get_layer("by_time").set_weights([np.concatenate(into_d) * both, np.float32(bias) * both])
-    model.get_layer("by_p").set_weights([of_shape * both])
     divide = np.zeros((2, len(LABELS)), np.float32)
     divide[0, LABELS.index("N")] = divide[1, LABELS.index("S")] = -1
     model.get_layer("timed").set_weights([divide])

@@ -1,14 +1,17 @@
 """The beat model: what a beat looks like beside the patient's usual one, and when it came; one file with four inputs.
 
-Between patients, one net that sees everything learns the ectopics of the few patients it was trained on. So three questions are
+Between patients, one net that sees everything learns the ectopics of the few patients it was trained on. So two questions are
 learned apart and put into one net:
 
 * {N or S}, V, F or Q: a small conv net on the beat and the usual beat as two channels, with numbers about rhythm and shape beside;
   several of them, differing in their seed alone, are averaged. MIT-BIH's DS1.
-* S or N by rhythm alone: a dense net, the expert, of which two are averaged. VitalDB's annotations (many patients, no signal).
-* S or N at last: a logistic of the expert's answer and the numbers about the P wave. DS1, every patient's beats as they come.
+* S or N: a dense net, the expert, that sees the rhythm alone; two are averaged. VitalDB's annotations (many patients, no signal).
+  Where S begins is one number, chosen on DS1's patients.
 
-The share of {N or S} is divided by that logistic's answer d: log p(S) = log p(N or S) + log sigmoid(d), with log sigmoid(d)
+DS1 has seven patients with S. On patients left out, logistics of the expert's answer and numbers about the P wave did worse, or
+better by less than a standard error (figures in the card), so nothing else about S is learned from them.
+
+The share of {N or S} is divided by the experts' answer d: log p(S) = log p(N or S) + log sigmoid(d), with log sigmoid(d)
 taken as -relu(-d), so that additions and dense layers do it all. (Adding d itself to S would make a premature V an S.)
 """
 
@@ -23,12 +26,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.signal.usual_beat import SHAPE_FEATURES
 from edge_train import augment
-from edge_train.beat_choices import best_offset, f1_at_zero, fit_logistic, v_margin
+from edge_train.beat_choices import best_offset, f1_by_patient, v_margin
 from edge_train.beat_nets import (
     CLIPS,
-    P_FEATURES,
     WAVE,
     assemble,
     expert_net,
@@ -245,35 +246,25 @@ def fit_expert(rr: RrBeats, plan: Plan, seed: int, member: int, say: Say) -> tup
     return model, average_precision(_answer(model, rr.features[asked]), rr.label[asked] == LABELS.index("S"))
 
 
-def _logistic_of(answer: Floats, beats: Beats) -> Floats:
-    """What the logistic sees."""
-    shape = np.clip(beats.shape, -CLIPS["shape"], CLIPS["shape"])
-    return np.column_stack([answer, shape[:, [SHAPE_FEATURES.index(name) for name in P_FEATURES]]])
-
-
-def fit_premature(experts: Sequence[Any], beats: Beats, plan: Plan) -> tuple[Floats, dict[str, float]]:
-    """The logistic on DS1's N and S, and its offset; and how it does on patients whom it has not seen, one by one."""
+def choose_premature(experts: Sequence[Any], beats: Beats) -> dict[str, float]:
+    """Where S begins, on DS1's patients; and how that does on each of them when the others alone choose it."""
     ask = beats.pick((beats.copy == 0) & main_lead_of(beats) & (beats.label < 2))
-    x = _logistic_of(np.mean([_answer(expert, ask.rr) for expert in experts], axis=0), ask)
+    margin = np.mean([_answer(expert, ask.rr) for expert in experts], axis=0)
     truth = ask.label == LABELS.index("S")
     if not truth.any():
         raise DataError("DS1: no example of class S")
-
-    def fit_on(rows: NDArray[np.bool_]) -> tuple[Floats, float]:
-        found = fit_logistic(x[rows], truth[rows], plan.premature_weight, plan.ridge)
-        return found, best_offset(x[rows] @ found[:-1] + found[-1], truth[rows], ask.record[rows])[0]
-
-    aside = np.zeros(len(truth), np.float32)
+    aside = margin.copy()
     for name in np.unique(ask.record):
         rows = ask.record != name
         if truth[rows].any():
-            found, offset = fit_on(rows)
-            aside[~rows] = x[~rows] @ found[:-1] + found[-1] + offset
+            aside[~rows] += best_offset(margin[rows], truth[rows], ask.record[rows])[0]
     said = aside > 0
-    pooled = 2 * float((said & truth).sum()) / max(1.0, float(said.sum() + truth.sum()))
-    _, mean = f1_at_zero(aside, truth, ask.record)
-    found, offset = fit_on(np.ones(len(truth), bool))
-    return found, {"s_offset": offset, "s_f1_by_patient": mean, "s_f1_pooled": pooled}
+    each = f1_by_patient(said, truth, ask.record)
+    return {
+        "s_offset": best_offset(margin, truth, ask.record)[0],
+        "s_f1_by_patient": float(np.mean(each)) if each else 0.0,
+        "s_f1_pooled": 2 * float((said & truth).sum()) / max(1.0, float(said.sum() + truth.sum())),
+    }
 
 
 def fit(
@@ -281,11 +272,11 @@ def fit(
 ) -> dict[str, Any]:
     """One seed, from prepared data to a float model in ``out``."""
     experts, precision = zip(*(fit_expert(rr, plan, seed, member, say) for member in range(plan.experts)), strict=True)
-    logistic, about_s = fit_premature(experts, beats, plan)
+    about_s = choose_premature(experts, beats)
     about_v = validate_wave(beats, plan, seed, say, folds) if plan.validate else {}
     waves = [fit_wave(beats, plan, seed, member, say) for member in range(plan.members)]
     offsets = {"S": about_s["s_offset"], "V": plan.v_offset}
-    model = assemble(plan, waves, experts, logistic, offsets)
+    model = assemble(plan, waves, experts, offsets)
     out.mkdir(parents=True, exist_ok=True)
     model.save_weights(out / "model.weights.h5")
     facts = {
@@ -293,7 +284,6 @@ def fit(
         "plan": asdict(plan),
         "offsets": offsets,
         "expert": about_s | {"s_average_precision": [float(one) for one in precision]},
-        "logistic": {"expert": float(logistic[0]), **dict(zip(P_FEATURES, map(float, logistic[1:-1]), strict=True))},
         "wave": about_v,
         "validation": about_s["s_f1_by_patient"],
         "weights": int(model.count_params()),

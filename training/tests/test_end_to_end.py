@@ -115,13 +115,11 @@ def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.
     _, some = fitted
     waves = [beat_nets.wave_net(PLAN, member) for member in range(2)]
     experts = [beat_nets.expert_net(PLAN, member) for member in range(2)]
-    logistic = np.linspace(-1, 1, len(beat_nets.P_FEATURES) + 2).astype(np.float32)
-    whole = beat_nets.assemble(PLAN, waves, experts, logistic, {"V": 0.7, "S": 0.3})
+    whole = beat_nets.assemble(PLAN, waves, experts, {"V": 0.7, "S": 0.3})
     inputs = beat_nets.shaped(beat_nets.flat_inputs(some.pick(np.arange(50))))
     w = np.mean([net.predict(beat_nets.wave_inputs(inputs), verbose=0) for net in waves], axis=0)
     e = np.mean([net.predict(inputs[1], verbose=0) for net in experts], axis=0)
-    p = inputs[2][:, [beat_nets.SHAPE_FEATURES.index(name) for name in beat_nets.P_FEATURES]]
-    d = logistic[0] * (e[:, 1] - e[:, 0]) + p @ logistic[1:-1] + logistic[-1] + 0.3
+    d = e[:, 1] - e[:, 0] + 0.3
     logits = np.stack(
         [w[:, 0] - np.maximum(d, 0), w[:, 0] - np.maximum(-d, 0), w[:, 1] + 0.7, w[:, 2], w[:, 3]], axis=1
     )
@@ -129,11 +127,13 @@ def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.
     assert np.allclose(whole.predict(inputs, verbose=0), expected, atol=1e-5)
 
 
-def test_the_logistic_is_the_one_that_made_the_data() -> None:
-    rng = np.random.default_rng(5)
-    x = rng.normal(0, [1.0, 3.0], (40_000, 2)).astype(np.float32)
-    truth = rng.random(40_000) < 1 / (1 + np.exp(-(x @ [2.0, -0.5] - 1.0)))
-    assert beat_choices.fit_logistic(x, truth, 1.0, 1e-6) == pytest.approx([2.0, -0.5, -1.0], abs=0.08)
+def test_false_alarms_of_patients_without_the_class_count() -> None:
+    truth = np.array([True] * 10 + [False] * 30)
+    record = np.array(["a"] * 20 + ["b"] * 20)
+    said = truth.copy()
+    assert beat_choices.f1_by_patient(said, truth, record) == [1.0]
+    said[20:] = [True, False] * 10  # half of b's beats: as if half of a's twenty were false too
+    assert beat_choices.f1_by_patient(said, truth, record) == [pytest.approx(20 / 30)]
 
 
 def test_an_offset_is_not_decided_by_the_patient_with_most_beats() -> None:

@@ -178,6 +178,8 @@ def learned(folder: Path, toy_artifact: Path, toy_places: list[str], tmp_path_fa
         "4",
         "--rate",
         "2e-3",
+        "--allow",  # two of 256 windows are almost a point, and which fall depends on the machine's libraries
+        "3",
     ]
     assert main([*command, *toy_places]) == 0
     return out / "toy"
