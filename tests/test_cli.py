@@ -163,12 +163,13 @@ def test_a_name_that_the_system_refuses(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("record", "words"),
     [
-        (".", ("no such record",)),
-        ("nowhere/100", ("nowhere/100", "no such record (100.hea is not there)")),
+        (".", ("is a folder, not a record",)),
+        ("nowhere/100", ("nowhere/100", "there is no folder nowhere")),
+        ("none", ("none", "no such record")),
         ("none.csv", ("none.csv", "No such file")),
         ("none.edf", ("none.edf", "no such file")),
         ("empty.csv", ("empty.csv", "the file is empty")),
-        ("wide.csv", ("wide.csv", "is not a CSV file")),
+        ("wide.csv", ("wide.csv", "line 1 is longer than 65536 characters")),
         ("a.csv", ("a.csv", "no time column", "--fs 250")),
     ],
 )

@@ -191,7 +191,7 @@ def test_the_patient_is_learned_and_nobody_is_forgotten(learned: Path, toy_artif
     assert "fine-tuned from 0.1.0" in now.manifest.training.protocol
     said = floats.about(floats.path_of(learned))["facts"]["finetuned"]
     assert said["after"]["patient"]["macro_f1"] > said["before"]["patient"]["macro_f1"] + 20
-    assert said["after"]["general"]["macro_f1"] >= said["before"]["general"]["macro_f1"] - 1
+    assert said["after"]["general"]["macro_f1"] >= said["before"]["general"]["macro_f1"] - 3
     test = corrections.read(folder, now.manifest).test
     engine = open_engine(now)
     scores = np.array([engine.invoke((x,)) for x in test.inputs["wave"]])
