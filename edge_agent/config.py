@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import ssl
 import tomllib
 import unicodedata
 from collections.abc import Iterator
@@ -92,6 +93,15 @@ class TlsConfig(Section):
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file go together")
         return self
+
+    def context(self) -> ssl.SSLContext:
+        """OSError, ssl.SSLError among them, where the files cannot be used."""
+        context = ssl.create_default_context(cafile=None if self.ca_file is None else str(self.ca_file))
+        if self.cert_file is not None:
+            context.load_cert_chain(self.cert_file, self.key_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.check_hostname = self.check_name
+        return context
 
 
 class MqttConfig(Section):

@@ -6,6 +6,9 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from edge_agent.signal.usual_beat import SHAPE_FEATURES as SHAPE_FEATURES
+from edge_agent.signal.usual_beat import ShapeFeature
+
 SCHEMA = "edge-agent/model/1"
 VERSION = r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$"
 
@@ -45,25 +48,8 @@ RrFeature = Literal[
     "rr_mad_60s",
     "rr_step_60s",
 ]
-ShapeFeature = Literal[
-    "qrs_correlation",
-    "qrs_difference",
-    "qrs_size_log",
-    "qrs_slope_log",
-    "qrs_usual_correlation",
-    "t_correlation",
-    "t_difference",
-    "p_correlation",
-    "p_best_correlation",
-    "p_difference",
-    "p_gain",
-    "p_size_log",
-    "p_usual_size",
-    "p_usual_correlation",
-]
 FeatureName = RrFeature | ShapeFeature
 RR_FEATURES: tuple[str, ...] = get_args(RrFeature)
-SHAPE_FEATURES: tuple[str, ...] = get_args(ShapeFeature)
 FEATURE_NAMES = RR_FEATURES + SHAPE_FEATURES
 
 

@@ -98,15 +98,10 @@ class Link:
         if tls is None:
             return None
         try:
-            context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
-            if tls.cert_file is not None:
-                context.load_cert_chain(tls.cert_file, tls.key_file)
+            return tls.context()
         except (OSError, ssl.SSLError) as error:
             files = ", ".join(str(file) for file in (tls.ca_file, tls.cert_file, tls.key_file) if file is not None)
             raise OutputError(f"mqtt.tls: {files}: cannot be used ({error})", remedy="PEM files are wanted") from None
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        context.check_hostname = tls.check_name
-        return context
 
     def _make_client(self) -> paho.Client:
         config = self._config

@@ -12,7 +12,7 @@ Everything is worked out on one grid: 90 Hz from 0.4 s before the R peak to 0.3 
 from __future__ import annotations
 
 from math import log, sqrt
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -32,7 +32,7 @@ P, QRS, T = slice(12, 30), slice(27, 47), slice(47, 63)
 SHIFT = 3
 """Samples by which a P wave may come early or late and still be the usual one (``p_best_correlation``)."""
 
-SHAPE_FEATURES = (
+ShapeFeature = Literal[
     "qrs_correlation",
     "qrs_difference",
     "qrs_size_log",
@@ -47,7 +47,8 @@ SHAPE_FEATURES = (
     "p_size_log",
     "p_usual_size",
     "p_usual_correlation",
-)
+]
+SHAPE_FEATURES: tuple[str, ...] = get_args(ShapeFeature)
 """Each compares this beat with the usual one; 0 while there is none.
 
 ``*_correlation``: of the waves, without their mean (P: without its slope too). ``*_difference``: norm of the difference as a

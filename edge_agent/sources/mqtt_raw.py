@@ -227,13 +227,7 @@ def _credentials(client: paho.Client, broker: MqttConfig) -> None:
         if broker.transport == "websockets":
             client.ws_set_options(path=broker.websocket_path)
         if broker.tls is not None:
-            tls = broker.tls
-            context = ssl.create_default_context(cafile=None if tls.ca_file is None else str(tls.ca_file))
-            if tls.cert_file is not None:
-                context.load_cert_chain(tls.cert_file, tls.key_file)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            context.check_hostname = tls.check_name
-            client.tls_set_context(context)
+            client.tls_set_context(broker.tls.context())
     except (OSError, ssl.SSLError, UnicodeDecodeError) as error:
         raise SourceError(
             f"the password or the certificates for the broker cannot be read ({error})",

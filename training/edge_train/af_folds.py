@@ -22,13 +22,7 @@ from edge_train.windows import Split, Windows
 
 
 def joined(split: Split) -> Windows:
-    parts = (split.train, split.validation, split.test)
-    return Windows(
-        {name: np.concatenate([part.inputs[name] for part in parts]) for name in split.train.inputs},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )
+    return windows.join((split.train, split.validation, split.test))
 
 
 def strips_split(prepared: Split, fold: int) -> Split:
@@ -66,13 +60,7 @@ def strips(build: Path, out: Path, folds: list[int]) -> None:
 def rr_split(prepared: Split, fifth: int) -> Split:
     """Of the four fifths that are not the test's, one is asked, three and the simulated patients train."""
     dealt: dict[str, int] = prepared.facts["fifths"]
-    parts = (prepared.train, prepared.validation)
-    both = Windows(
-        {name: np.concatenate([part.inputs[name] for part in parts]) for name in prepared.train.inputs},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )
+    both = windows.join((prepared.train, prepared.validation))
     asked = np.array([dealt.get(str(group), -1) == fifth for group in both.group])
     return Split(both.pick(~asked), both.pick(asked), prepared.test.pick(np.zeros(0, np.int64)), prepared.facts)
 

@@ -27,7 +27,7 @@ from edge_train import artf
 from edge_train.cutting import Cut, Signal, as_windows, at_beats, read_signal, sliding, stretch_of
 from edge_train.data import AAMI, DataError, Ints
 from edge_train.icmplus import LEAST_MARKED_S
-from edge_train.windows import Windows
+from edge_train.windows import Windows, join
 
 REVIEWED = "reviewed.json"
 RECORDINGS = (".hea", ".csv", ".edf")
@@ -72,7 +72,7 @@ def read(folder: Path, manifest: Manifest, annotator: str = "rev") -> Corrected:
     if not records:
         what = "segments of pressure (NAME.artf)" if slides else f"beats (NAME.{annotator})"
         raise DataError(f"{folder}: holds no corrected {what}, which {manifest.name} would learn from")
-    train, stop, test = (_join(each) for each in parts)
+    train, stop, test = (join(each) for each in parts)
     return Corrected(train, stop, test, tuple(sorted(patients)), tuple(records))
 
 
@@ -183,12 +183,3 @@ def _apart(sample: Ints, signal: Signal, manifest: Manifest) -> list[Any]:
 
 def _pick(cut: Cut, which: Any) -> Cut:
     return Cut(cut.sample[which], {name: x[which] for name, x in cut.inputs.items()}, cut.silent)
-
-
-def _join(parts: Sequence[Windows]) -> Windows:
-    return Windows(
-        {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )

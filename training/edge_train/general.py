@@ -18,7 +18,7 @@ from edge_train.files import whole_file
 from edge_train.opened import Opened
 from edge_train.places import Places
 from edge_train.tasks import BEAT
-from edge_train.windows import Windows
+from edge_train.windows import Windows, join
 
 SHOWN = 1000
 
@@ -88,12 +88,7 @@ def ds2(manifest: Manifest, folder: Path, cache: Path) -> Windows:
         cut = at_beats(signal, record.sample, manifest)
         label = dict(zip(record.sample.tolist(), record.label.tolist(), strict=True))
         parts.append(as_windows(cut, np.array([label[at] for at in cut.sample.tolist()], np.int64), name, name))
-    made = Windows(
-        {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )
+    made = join(parts)
     with whole_file(path) as aside, aside.open("wb") as out:
         arrays: dict[str, Any] = {f"input_{name}": x for name, x in made.inputs.items()}
         np.savez(out, **arrays, label=made.label, group=made.group, where=made.where)

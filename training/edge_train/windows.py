@@ -42,6 +42,16 @@ class Windows:
         )
 
 
+def join(parts: Sequence[Windows]) -> Windows:
+    """All rows of all parts, in their order; the parts have the same inputs."""
+    return Windows(
+        {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs},
+        np.concatenate([part.label for part in parts]),
+        np.concatenate([part.group for part in parts]),
+        np.concatenate([part.where for part in parts]),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """A task's examples, no patient in two of them."""

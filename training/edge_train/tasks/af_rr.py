@@ -18,7 +18,7 @@ from edge_train.af_courses import CLOCK_HZ, Course, Sequences, courses, fifths, 
 from edge_train.data import Floats, digest_of
 from edge_train.metrics import two_thresholds
 from edge_train.task import Plan
-from edge_train.windows import SETS, Split, Windows
+from edge_train.windows import SETS, Split, Windows, join
 
 INTERVALS = 64
 CLIP = 1.0
@@ -74,7 +74,7 @@ class AfRr:
             "simulated_patients": SIMULATED_PATIENTS,
             "fifths": dealt,
         }
-        return Split(_join(parts["train"]), _join(parts["validation"]), _join(parts["test"]), facts)
+        return Split(join(parts["train"]), join(parts["validation"]), join(parts["test"]), facts)
 
     def augment(self, inputs: Mapping[str, Floats], rng: np.random.Generator, strength: float) -> dict[str, Floats]:
         """A worse observer: R peaks off by some milliseconds, beats missed and beats heard twice, ectopic beats among any rhythm."""
@@ -172,16 +172,7 @@ def _simulated(rng: np.random.Generator) -> Windows:
                 np.array([f"{one}:{i % SIMULATED_WINDOWS}" for i, one in enumerate(group)], "U40"),
             )
         )
-    return _join(parts)
-
-
-def _join(parts: list[Windows]) -> Windows:
-    return Windows(
-        {"rr": np.concatenate([part.inputs["rr"] for part in parts])},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )
+    return join(parts)
 
 
 TASK = AfRr()

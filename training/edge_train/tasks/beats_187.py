@@ -23,7 +23,7 @@ from edge_agent.signal.windows import Cutter
 from edge_train.beat_positions import matched_beats
 from edge_train.data import DS1, DS2, LABELS, DataError, Floats, Ints, Record, digest_of, read_record
 from edge_train.task import Plan
-from edge_train.windows import Split, Windows
+from edge_train.windows import Split, Windows, join
 
 SAMPLES = 187
 RATE_HZ = 125.0
@@ -117,7 +117,7 @@ class Beats187:
             record = read_record(folder, name)
             at, label = matched_beats(record, oracle)
             parts.append(cut_beats(record, at, label))
-        whole = _join(parts)
+        whole = join(parts)
         digest = digest_of([path for name in names for path in folder.glob(f"{name}.*")])
         return self._split(
             whole, None, {"data": "mitdb", "digest": digest, "positions": "reference" if oracle else "own detector"}
@@ -189,15 +189,6 @@ class Beats187:
             },
             "minimum_agent_version": "0.1.0",
         }
-
-
-def _join(parts: list[Windows]) -> Windows:
-    return Windows(
-        {"beat": np.concatenate([part.inputs["beat"] for part in parts])},
-        np.concatenate([part.label for part in parts]),
-        np.concatenate([part.group for part in parts]),
-        np.concatenate([part.where for part in parts]),
-    )
 
 
 TASK = Beats187()
