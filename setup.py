@@ -6,7 +6,7 @@ setup(
     ext_modules=[
         Extension(
             "edge_agent.signal._kernel",
-            sources=["edge_agent/signal/_kernel.c"],
+            sources=[f"edge_agent/signal/_{name}.c" for name in ("kernel", "window", "measure")],
             define_macros=[("Py_LIMITED_API", "0x030B0000")],
             extra_compile_args=["-O3", "-fno-math-errno", "-ffp-contract=off"],
             py_limited_api=True,

@@ -5,16 +5,22 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import logging
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from edge_agent import __version__, ports, simulate, sniff, watch
-from edge_agent.errors import EdgeAgentError, OutputError
+from edge_agent import __version__, doctor, install_service, journal, models_cli, ports, simulate, sniff, watch
+from edge_agent.errors import EdgeAgentError, OutputError, SourceError
+from edge_agent.inference.tpu import command as tpu_cli
+from edge_agent.review import command as review
+
+if TYPE_CHECKING:
+    from edge_agent.inference.judge import Judge
+    from edge_agent.replay import Settings
 
 
 def _command(
@@ -74,7 +80,15 @@ def build_parser() -> argparse.ArgumentParser:
         "Stream recordings through the daemon's own pipeline.",
         "edge-agent replay mitdb/100 mitdb/208 --annotations out --events out.jsonl",
     )
-    replay.add_argument("records", nargs="+", type=Path, metavar="RECORD", help="WFDB record, .csv or .edf")
+    replay.add_argument("records", nargs="*", type=Path, metavar="RECORD", help="WFDB record, .csv or .edf")
+    replay.set_defaults(usage_error=replay.error)
+    replay.add_argument(
+        "--verify",
+        type=Path,
+        metavar="FILE",
+        help="a monitor's alarms, a line each (record, kind, time): a second opinion on each; its answers are JSON lines, in --events"
+        " or on the standard output",
+    )
     replay.add_argument("--speed", type=_speed, default=None, metavar="max|X", help="default: max")
     replay.add_argument("--events", type=Path, metavar="FILE.jsonl", help="write every message, one a line")
     replay.add_argument("--annotations", type=Path, metavar="DIR", help="write a WFDB annotation file per record")
@@ -85,7 +99,7 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--all-leads", action="store_true", help="every ECG channel, not just the first")
     replay.add_argument("--fs", type=_positive, help="rate of a CSV without a time column")
     replay.add_argument("--quiet", action="store_true", help="no progress bar and no summary")
-    for module in (watch, simulate, ports, sniff):
+    for module in (watch, simulate, ports, sniff, models_cli, tpu_cli, doctor, install_service, review):
         module.add(commands)
     return parser
 
@@ -148,19 +162,27 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _replay(arguments: argparse.Namespace) -> int:
     from edge_agent import config
+    from edge_agent.inference.installed.catalogue import Catalogue, open_first
     from edge_agent.inference.judge import Judge, default_names, load_models, shipped_models
     from edge_agent.replay import Settings, Summary, distinct, replay
 
-    folder, settings = shipped_models(), Settings()
+    if not arguments.records and arguments.verify is None:
+        arguments.usage_error("RECORD or --verify FILE is wanted")
+    catalogue, settings = None, Settings()
     if arguments.config is not None:
         loaded = config.load(arguments.config)
         settings = Settings.of(loaded.stream[0], loaded.device.id)
-        folder = loaded.inference.models_dir or folder
+        catalogue = Catalogue.of(loaded.inference)  # what its agent would run
     names = list(settings.models) if settings.models is not None else None
     if arguments.models is not None:
         names = [] if arguments.models == "none" else [name.strip() for name in arguments.models.split(",")]
         settings = replace(settings, models=tuple(names))
-    judge = Judge(load_models(folder, default_names(folder) if names is None else names))
+    if catalogue is None:
+        judge = Judge(load_models(shipped_models(), default_names(shipped_models()) if names is None else names))
+    else:
+        judge = Judge(open_first(catalogue, catalogue.default_names() if names is None else names))
+    if arguments.verify is not None:
+        return _verify(arguments, settings, judge)
     summaries: list[Summary] = []
     _not_an_input(arguments.events, arguments.records)
     with _open_events(arguments.events) as events_file:
@@ -180,6 +202,25 @@ def _replay(arguments: argparse.Namespace) -> int:
             )
     if not arguments.quiet:
         print_summaries(summaries)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace, settings: Settings, judge: Judge) -> int:
+    from edge_agent.alarms.combiner import combiner_of
+    from edge_agent.verify import read_questions, verify
+
+    if arguments.records:
+        raise SourceError("--verify names its recordings itself", remedy="leave them out of the command line")
+    questions = read_questions(arguments.verify)
+    _not_an_input(arguments.events, [arguments.verify, *{one.record for one in questions}])
+    combiner = combiner_of(model.artifact for model in judge.models.values())
+    with _open_events(arguments.events) as file:
+        for answered in verify(questions, settings, combiner, fs=arguments.fs):
+            line = json.dumps(answered.as_json())
+            if file is not None:
+                file.write(line + "\n")
+            if file is None:
+                print(line, flush=True)
     return 0
 
 
@@ -235,11 +276,7 @@ def print_summaries(summaries: Sequence[object]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
-    logging.basicConfig(
-        level=logging.DEBUG if arguments.verbose else logging.INFO,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    journal.set_up(verbose=arguments.verbose)
     try:
         status: int = arguments.run(arguments)
     except EdgeAgentError as error:

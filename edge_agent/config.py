@@ -18,8 +18,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from edge_agent.alarms.limits import AlarmLimits as AlarmLimits
 from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
+from edge_agent.inference.installed.signature import is_key
+from edge_agent.inference.tpu.settings import EngineName, TpuConfig
+from edge_agent.review.settings import ReviewConfig as ReviewConfig
 from edge_agent.sources.settings import BoardSource as BoardSource
 from edge_agent.sources.settings import FileSource as FileSource
 from edge_agent.sources.settings import Host, Silent
@@ -39,6 +43,11 @@ PASSWORD_VARIABLE = "EDGE_AGENT_MQTT_PASSWORD"
 def notify_socket() -> str | None:
     """Where systemd listens, if it started us."""
     return os.environ.get("NOTIFY_SOCKET")
+
+
+def journal_stream() -> str | None:
+    """Device and inode of the standard error that systemd connected to its journal."""
+    return os.environ.get("JOURNAL_STREAM")
 
 
 def colour_wanted() -> bool:
@@ -69,6 +78,14 @@ def _topic_part(name: str) -> str:
 def default_device() -> str:
     """The host's name, made a topic part."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-.") or "edge"
+
+
+def state_folder() -> Path:
+    """What outlives a restart: $STATE_DIRECTORY under systemd."""
+    # systemd gives a list where several StateDirectory= are set; the first is ours.
+    state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
+    home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state or Path(home, "edge-agent"))
 
 
 class DeviceConfig(Section):
@@ -184,10 +201,7 @@ class OutboxConfig(Section):
         """The file."""
         if self.folder is not None:
             return self.folder / f"{device}.outbox"
-        # systemd gives a list where several StateDirectory= are set; the first is ours.
-        state = os.environ.get("STATE_DIRECTORY", "").split(":")[0]
-        home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-        return Path(state or Path(home, "edge-agent")) / f"{device}.outbox"
+        return state_folder() / f"{device}.outbox"
 
 
 class JsonlConfig(Section):
@@ -227,7 +241,10 @@ class HomeAssistantConfig(Section):
 
 
 class RequestsConfig(Section):
-    """Requests over MQTT on bridge/request/...: info, reload, mark, silence. None of them runs a command or reads a file."""
+    """Requests over MQTT on bridge/request/...: info, reload, measure, mark, silence, acknowledge, limits.
+
+    None of them runs a command or reads a file.
+    """
 
     enabled: bool = False
 
@@ -236,12 +253,51 @@ class InferenceConfig(Section):
     """Which models may run."""
 
     models_dir: Path | None = Field(default=None, description="Folder of model folders; the shipped ones by default.")
+    store: Path | None = Field(
+        default=None,
+        description="Where edge-agent models install puts them, over those of models_dir; default: the state folder's models.",
+    )
+    trusted_keys: list[str] = Field(
+        default_factory=list,
+        max_length=64,
+        description="Whose signatures count: paths of Ed25519 public keys (PEM or hexadecimal), or the 64 digits themselves.",
+    )
+    require_signature: bool = Field(
+        default=False,
+        description="Refuse what none of the trusted keys signed; the shipped models are part of the agent.",
+    )
+    trial_windows: int = Field(
+        default=500, ge=1, le=100_000, description="A newly activated version has passed after so many answers..."
+    )
+    trial_s: float = Field(default=600.0, gt=0, le=604_800, description="...or after so long, with at least one.")
+    trial_p99_ms: float = Field(
+        default=50.0, gt=0, le=10_000, description="Slower than this within its trial, and it is rolled back."
+    )
+    trial_starts: int = Field(
+        default=2, ge=1, le=100, description="Starts within its trial that did not end well, and it is rolled back."
+    )
     queue_windows: int = Field(
         default=256,
         ge=1,
         le=65536,
         description="Windows waiting for the models; beyond it they are dropped, counted on bridge/health.",
     )
+    engine: EngineName = Field(
+        default="auto",
+        description="Of models with a file for the Edge TPU: cpu, tpu, or auto, which times both here and takes the faster one.",
+    )
+    engines: dict[str, EngineName] = Field(default_factory=dict, description="The same for single models, by name.")
+    tpu: TpuConfig = Field(default_factory=TpuConfig)
+
+    @model_validator(mode="after")
+    def _somebody_to_trust(self) -> InferenceConfig:
+        if self.require_signature and not self.trusted_keys:
+            raise ValueError("require_signature needs trusted_keys: without any, no model could be run")
+        return self
+
+    def store_place(self) -> Path:
+        """The folder."""
+        return self.store if self.store is not None else state_folder() / "models"
 
 
 class MqttSource(Section):
@@ -290,27 +346,6 @@ SourceConfig = Annotated[
 ]
 
 
-class AlarmLimits(Section):
-    """Limits and durations of the alarms."""
-
-    asystole_s: float = Field(default=4.0, ge=2, le=30, description="Pause without a beat.")
-    bradycardia_per_min: float = Field(default=40.0, ge=10, le=120, description="Below this over 5 beats.")
-    tachycardia_per_min: float = Field(default=140.0, ge=80, le=300, description="Above this over 17 beats.")
-    ventricular_beats: int = Field(default=5, ge=3, le=50, description="Ventricular beats in a row.")
-    ventricular_per_min: float = Field(default=100.0, ge=50, le=250, description="Their least rate.")
-    hypotension_mean_mmhg: float = Field(default=65.0, ge=20, le=150)
-    hypertension_systolic_mmhg: float = Field(default=180.0, ge=80, le=300)
-    pressure_duration_s: float = Field(
-        default=60.0, ge=5, le=600, description="How long a pressure must stay beyond its limit."
-    )
-    lead_off_s: float = Field(default=2.0, ge=0.5, le=60)
-    noise_s: float = Field(default=8.0, ge=1, le=120)
-    abp_artifact_s: float = Field(default=4.0, ge=1, le=120)
-    clear_s: float = Field(
-        default=5.0, ge=0, le=120, description="How long a finding must stay away before its alarm clears."
-    )
-
-
 class StreamConfig(Section):
     """One patient's signals from one source."""
 
@@ -354,6 +389,7 @@ class Config(Section):
     metrics: MetricsConfig | None = Field(default=None, description="Off without this table.")
     home_assistant: HomeAssistantConfig = Field(default_factory=HomeAssistantConfig)
     requests: RequestsConfig = Field(default_factory=RequestsConfig)
+    review: ReviewConfig = Field(default_factory=ReviewConfig)
     inference: InferenceConfig = Field(default_factory=InferenceConfig)
     health_s: float = Field(default=10.0, ge=1, le=3600, description="Between two health messages.")
     stream: list[StreamConfig] = Field(min_length=1, description="One [[stream]] table for each patient.")
@@ -383,6 +419,12 @@ class Config(Section):
                     broker[key] = "(set)"
             path, asks, _ = broker["websocket_path"].partition("?")
             broker["websocket_path"] = f"{path}?(set)" if asks else path  # some brokers take a token there
+        shown["inference"]["trusted_keys"] = [key if is_key(key) else "(set)" for key in self.inference.trusted_keys]
+        for key in ("recordings", "state", "cert_file", "key_file"):
+            if shown["review"][key] is not None:
+                shown["review"][key] = "(set)"
+        if shown["inference"]["store"] is not None:
+            shown["inference"]["store"] = "(set)"
         if shown["outbox"]["folder"] is not None:
             shown["outbox"]["folder"] = "(set)"
         for section, key in (("jsonl", "path"), ("recorder", "folder")):
@@ -411,7 +453,10 @@ def load(path: Path) -> Config:
         config = Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(path, list(_problems(error, data))) from None
-    missing = list(_missing_files(config, path.parent))
+    try:
+        missing = list(_missing_files(config, path.parent))
+    except OSError as error:  # a name that no file can have: too long, or through what is no folder
+        raise ConfigError(path, [f"{str(error.filename)[:100]}: {error.strerror}"]) from None
     if missing:
         raise ConfigError(path, missing)
     return _anchored(config, path.parent.resolve())
@@ -440,8 +485,14 @@ def _anchored(config: Config, folder: Path) -> Config:
         recorder = recorder.model_copy(update={"folder": folder / recorder.folder})
     if inference.models_dir is not None:
         inference = inference.model_copy(update={"models_dir": folder / inference.models_dir})
+    if inference.store is not None:
+        inference = inference.model_copy(update={"store": folder / inference.store})
+    inference = inference.model_copy(update={"tpu": inference.tpu.anchored(folder)})
+    keys = [one if is_key(one) else str(folder / one) for one in inference.trusted_keys]
+    inference = inference.model_copy(update={"trusted_keys": keys})
     placed = {"stream": streams, "mqtt": mqtt, "inference": inference, "outbox": outbox, "jsonl": jsonl}
     placed["recorder"] = recorder
+    placed["review"] = config.review.anchored(folder)
     return config.model_copy(update=placed)
 
 
@@ -464,8 +515,12 @@ def _tls_files(tls: TlsConfig) -> Iterator[tuple[str, Path]]:
 def _missing_files(config: Config, folder: Path) -> Iterator[str]:
     """Files that the configuration names and that are not there."""
     yield from _missing_mqtt_files(config.mqtt, folder, "mqtt")
+    yield from config.review.missing(folder)
     if config.inference.models_dir is not None and not (folder / config.inference.models_dir).is_dir():
         yield f"inference.models_dir: {config.inference.models_dir}: no such folder"
+    for number, key in enumerate(config.inference.trusted_keys):
+        if not is_key(key) and not (folder / key).is_file():
+            yield f"inference.trusted_keys[{number}]: {key}: no such file; a public key's path or its 64 hexadecimal digits"
     for number, stream in enumerate(config.stream):
         source, where = stream.source, f"stream[{number}] ({stream.name})"
         if isinstance(source, SimulatedSource) and isinstance(source.script, Path):

@@ -10,13 +10,17 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-from edge_agent import __version__, config, events
+from edge_agent import __version__, config, events, second_opinion
+from edge_agent.alarms.limits import changed
 from edge_agent.config import Config
-from edge_agent.errors import ArtifactError, ConfigError, EdgeAgentError, RequestError, SourceError
-from edge_agent.inference.judge import Judge, LoadedModel, default_names, load_models, shipped_models
+from edge_agent.errors import ConfigError, EdgeAgentError, RequestError, SourceError
+from edge_agent.inference.installed.catalogue import Catalogue, open_first
+from edge_agent.inference.installed.live import LIVE, LiveModels, wanted_names
+from edge_agent.inference.judge import LoadedModel
 from edge_agent.inference.worker import InferenceWorker
+from edge_agent.life import Life, ModelsNow, StreamNow, in_words
 from edge_agent.outputs.hub import Outputs
 from edge_agent.outputs.metrics import Metrics
 from edge_agent.pipeline import Pipeline
@@ -25,6 +29,9 @@ from edge_agent.service import notify, resident_mb
 from edge_agent.sources.base import Source
 from edge_agent.sources.open import open_source
 
+if TYPE_CHECKING:
+    from edge_agent.review.in_daemon import DaemonPage
+
 log = logging.getLogger(__name__)
 
 WAKE_S = 0.25
@@ -32,21 +39,26 @@ WAVEFORM_S = 1.0
 LONGEST_MARK = 200
 LONGEST_SILENCE_S = 3600
 NEEDS_RESTART = (
-    "device", "mqtt", "outbox", "jsonl", "recorder", "metrics", "home_assistant", "requests", "inference",
+    "device", "mqtt", "outbox", "jsonl", "recorder", "metrics", "home_assistant", "requests", "inference", "review",
 )  # fmt: skip
-_ARGUMENTS = {"info": set(), "reload": set(), "mark": {"stream", "text"}, "silence": {"stream", "kind", "seconds"}}
+_ARGUMENTS = {
+    "info": set(), "reload": set(), "measure": set(), "mark": {"stream", "text"}, "silence": {"stream", "kind", "seconds"},
+    "acknowledge": {"stream", "kind"}, "limits": {"stream", "limits"}, "verify": second_opinion.ARGUMENTS,
+}  # fmt: skip
 
 
 def models_for(settings: Config) -> dict[str, LoadedModel]:
-    """The models that the streams name, or all of the folder when a stream names none; a bad one is refused."""
-    folder = settings.inference.models_dir or shipped_models()
-    named = sorted({name for stream in settings.stream for name in stream.models or ()})
-    if any(stream.models is None for stream in settings.stream):
-        there = default_names(folder)
-        if not there:
-            raise ArtifactError(f"{folder}: holds no model", remedy="models = [] in a stream says that none is wanted")
-        return load_models(folder, sorted({*named, *there}))
-    return load_models(folder, named)
+    """The models that the streams name, or all that run by default when a stream names none; a bad one is refused."""
+    catalogue = Catalogue.of(settings.inference)
+    return open_first(catalogue, wanted_names([stream.models for stream in settings.stream], catalogue))
+
+
+def _apart(name: str, fresh: Config, settings: Config) -> bool:
+    """Whether a table differs in what only a restart takes up."""
+    one, other = getattr(fresh, name), getattr(settings, name)
+    if name == "inference":
+        one = one.model_copy(update={key: getattr(other, key) for key in LIVE})
+    return bool(one != other)
 
 
 def open_sources(settings: Config) -> list[Source | None]:
@@ -69,16 +81,31 @@ def open_sources(settings: Config) -> list[Source | None]:
     return opened
 
 
+def _alarm_kind(kind: object) -> str:
+    kinds = get_args(events.AlarmKind)
+    if kind not in kinds:
+        raise RequestError(f"kind: one of {', '.join(kinds)} is wanted")
+    return str(kind)
+
+
 class Daemon:
     def __init__(self, settings: Config, path: Path) -> None:
         """Load, verify and open everything; start nothing."""
         self._path = path
         self._settings = settings
         self._session = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
-        self._models = models_for(settings)
+        named = [stream.models for stream in settings.stream]
+        self._second = second_opinion.SecondOpinion()
+        self._models = LiveModels(settings.inference, named, say_engine=self._engine_changed)
+        try:
+            self._open(settings)
+        except BaseException:
+            self._models.pause()  # a start that fails for another reason is no mark against a model on trial
+            raise
+
+    def _open(self, settings: Config) -> None:
         self._outputs = Outputs(settings, self._answer)
         self._worker = InferenceWorker(self._outputs.event, settings.inference.queue_windows)
-        judge = Judge(self._models)
         sources = open_sources(settings)
         recorder = self._outputs.recorder
         try:
@@ -87,7 +114,7 @@ class Daemon:
                     stream,
                     device=settings.device.id,
                     session=self._session,
-                    judge=judge,
+                    judge=self._models.judge,
                     worker=self._worker,
                     publish=self._outputs.event,
                     say_available=self._say_available,
@@ -103,8 +130,21 @@ class Daemon:
             raise
         self._began = time.monotonic()
         self._metrics: Metrics | None = None
+        self._page = self._open_page(settings)
         self._stop = threading.Event()
         self._reload = threading.Event()
+        self._life = Life()
+        self._fed_at = self._began
+        self._status = ""
+
+    def _open_page(self, settings: Config) -> DaemonPage | None:
+        if not settings.review.enabled:
+            return None
+        from edge_agent.review.in_daemon import DaemonPage
+
+        page = DaemonPage(settings, lambda: {one.config.name: (one.state, one.pipeline) for one in self._runners})
+        self._outputs.page = page
+        return page
 
     def run(self) -> int:
         """Until a signal (0), or until every stream has come to its end: 1 if one of them did because its source is damaged."""
@@ -116,15 +156,20 @@ class Daemon:
         self._outputs.start()
         self._say_info()
         self._worker.start()
+        self._say_engine()
+        self._models.engines.start()
         for runner in self._runners:
             runner.start()
+        if self._page is not None:
+            self._page.start()
         log.info(
             "running: %d streams, models %s, session %s",
             len(self._runners),
-            ", ".join(self._models) or "none",
+            ", ".join(self._models.names) or "none",
             self._session,
         )
-        notify("READY=1", f"STATUS={len(self._runners)} streams, {len(self._models)} models")
+        self._fed_at = time.monotonic()
+        self._tell_systemd(self._fed_at, "READY=1")
         try:
             self._watch()
         finally:
@@ -133,40 +178,58 @@ class Daemon:
 
     def _watch(self) -> None:
         next_health = next_waveform = 0.0
-        fed: dict[str, int] = {}
         while not self._stop.wait(WAKE_S):
             now = time.monotonic()
             if self._reload.is_set():
                 self._reload.clear()
                 self._reload_now()
+            if self._models.look_at_trials():
+                self._models_changed()
+            self._tell_pipelines()  # those, too, whose source came later
             if now >= next_health:
                 next_health = now + self._settings.health_s
                 self._say_health()
             if now >= next_waveform:
                 next_waveform = now + WAVEFORM_S
                 self._say_waveforms()
-            # Samples that went through show that a pipeline lives, and every online stream's must. An unplugged board is no
-            # reason to be killed: its stream is not online.
-            samples = {runner.config.name: runner.counters.samples for runner in self._runners}
-            online = [runner.config.name for runner in self._runners if runner.state == "online"]
-            if all(samples[name] != fed.get(name) for name in online):
-                fed = samples
-                notify("WATCHDOG=1")
+            self._tell_systemd(now)
             if all(runner.ended.is_set() for runner in self._runners):
                 log.info("every stream has come to its end")
                 return
 
+    def _tell_systemd(self, now: float, *lines: str) -> None:
+        """That it lives, if it does, and how it is, if that has changed; see life.py."""
+        streams = {
+            runner.config.name: StreamNow(runner.state, runner.counters.samples, runner.reason)
+            for runner in self._runners
+        }
+        tell = [*lines]
+        if self._life.advances(streams, ModelsNow(self._worker.counters.taken, self._worker.waiting)):
+            self._fed_at = now
+            tell.append("WATCHDOG=1")
+        broker = "there" if self._outputs.mqtt.connected else "away"
+        status = in_words(streams, self._models.names, broker=broker, stuck_s=now - self._fed_at)
+        if status != self._status:
+            self._status = status
+            tell.append(f"STATUS={status}")
+        if tell:
+            notify(*tell)
+
     def _shut_down(self) -> None:
         """Sources first, then the windows that wait, then the broker is told. Bounded: 5 s in all."""
-        notify("STOPPING=1")
+        notify("STOPPING=1", "STATUS=stopping")
         if self._metrics is not None:
             self._metrics.stop()
+        if self._page is not None:
+            self._page.stop()
         for runner in self._runners:
             runner.stop()
         deadline = time.monotonic() + 1.0
         for runner in self._runners:
             runner.join(max(0.0, deadline - time.monotonic()))
         self._worker.stop(0.5)
+        self._models.engines.stop(0.5)
+        self._models.pause()
         self._say_waveforms()
         for runner in self._runners:
             if not runner.ended.is_set():
@@ -175,6 +238,11 @@ class Daemon:
         if not self._outputs.stop(1.5):
             log.warning("the broker did not acknowledge the goodbye; its will says offline")
         log.info("stopped")
+
+    def _models_changed(self) -> None:
+        for runner in self._runners:
+            runner.models_changed()
+        self._say_info()
 
     # -- reload --------------------------------------------------------------------------------------------------
 
@@ -200,7 +268,13 @@ class Daemon:
             if stream.model_copy(update={"alarms": runner.config.alarms}) != runner.config:
                 needs_restart.append(f"stream {stream.name}")
         needs_restart += [f"stream {name} (gone)" for name in runners.keys() - {stream.name for stream in fresh.stream}]
-        needs_restart += [name for name in NEEDS_RESTART if getattr(fresh, name) != getattr(self._settings, name)]
+        needs_restart += [name for name in NEEDS_RESTART if _apart(name, fresh, self._settings)]
+        models = self._models.reload(fresh.inference)
+        self._models.engines.measure_again()
+        if models:
+            changed += models
+            for runner in self._runners:
+                runner.models_changed()
         if fresh.health_s != self._settings.health_s:
             changed.append("health_s")
         self._settings = self._settings.model_copy(
@@ -235,11 +309,23 @@ class Daemon:
             case "reload":
                 self._reload.set()
                 return {"reload": "begun; bridge/info follows"}
+            case "measure":
+                if not self._models.engines.measure_again():
+                    raise RequestError("no model has a file for the TPU: there is nothing to choose from")
+                return {"measure": "begun; bridge/engine follows"}
             case "mark":
                 return self._mark(self._pipeline(arguments.get("stream")), arguments.get("text", ""))
             case "silence":
                 pipeline = self._pipeline(arguments.get("stream"))
                 return self._silence(pipeline, arguments.get("kind"), arguments.get("seconds"))
+            case "acknowledge":
+                pipeline, alarm = self._pipeline(arguments.get("stream")), _alarm_kind(arguments.get("kind"))
+                return {"kind": alarm, "from_sample": pipeline.acknowledge(alarm)}
+            case "limits":
+                return self._limits(arguments.get("stream"), arguments.get("limits"))
+            case "verify":
+                pipeline = self._pipeline(arguments.get("stream"))
+                return self._second.answer(pipeline, self._models.judge.models, arguments)
             case _:
                 return self._info().model_dump(mode="json", by_alias=True)
 
@@ -259,32 +345,46 @@ class Daemon:
 
     @staticmethod
     def _silence(pipeline: Pipeline, kind: object, seconds: object) -> dict[str, Any]:
-        kinds = get_args(events.AlarmKind)
-        if kind not in kinds:
-            raise RequestError(f"kind: one of {', '.join(kinds)} is wanted")
+        alarm = _alarm_kind(kind)
         if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SILENCE_S:
             raise RequestError(f"seconds: 0 to {LONGEST_SILENCE_S} are wanted; 0 ends a silence")
-        return {"kind": kind, "until_sample": pipeline.silence(str(kind), seconds)}
+        return {"kind": alarm, "until_sample": pipeline.silence(alarm, seconds)}
+
+    def _limits(self, stream: object, given: object) -> dict[str, Any]:
+        """Until the next reload or restart, which take what the file says."""
+        pipeline = self._pipeline(stream)
+        runner = next(one for one in self._runners if one.pipeline is pipeline)
+        try:
+            limits = changed(runner.config.alarms, given)
+        except ValueError as error:
+            raise RequestError(f"limits: {error}") from None
+        runner.set_limits(runner.config.model_copy(update={"alarms": limits}))
+        return {"limits": limits.model_dump(mode="json")}
+
+    def _engine_changed(self) -> None:
+        """From a TPU's own thread."""
+        self._tell_pipelines()
+        self._say_engine()
+        self._say_info()
+
+    def _tell_pipelines(self) -> None:
+        degraded = self._models.engines.degraded
+        for runner in self._runners:
+            if runner.pipeline is not None:
+                runner.pipeline.engine_degraded = degraded
+
+    def _say_engine(self) -> None:
+        self._outputs.message("bridge/engine", self._models.engines.message(self._settings.device.id, self._session))
 
     def _say_info(self) -> None:
         self._outputs.message("bridge/info", self._info())
 
     def _info(self) -> events.Info:
-        models = [
-            events.ModelInfo(
-                name=name,
-                version=model.artifact.manifest.version,
-                digest=model.artifact.digest,
-                backend=model.engine.backend,
-                task=model.artifact.manifest.task,
-            )
-            for name, model in self._models.items()
-        ]
         return events.Info(
             device=self._settings.device.id,
             session=self._session,
             version=__version__,
-            models=models,
+            models=self._models.info(),
             config=self._settings.public(),
         )
 
@@ -305,6 +405,8 @@ class Daemon:
                 "dropped": worker.counters.dropped,
                 "faults": worker.counters.faults,
                 "waiting": worker.waiting,
+                "stuck_s": int(worker.stuck_s),
+                **self._models.engines.health(),
             },
             latency=self._outputs.latency.report(),
             streams={runner.config.name: runner.health() for runner in self._runners},

@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, WithJsonSche
 
 
 def iso_utc(time: datetime) -> str:
-    """RFC 3339 with microseconds and a Z."""
-    return time.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """RFC 3339 with microseconds and a Z. (A tenth of ``strftime``'s time.)"""
+    return time.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 Utc = Annotated[
@@ -29,15 +29,24 @@ Rounded = Annotated[float, PlainSerializer(lambda x: round(x, 4), return_type=fl
 Priority = Literal["high", "medium", "low"]
 AlarmKind = Literal[
     "asystole",
+    "ventricular_fibrillation",
+    "ventricular_tachycardia",
     "bradycardia",
     "tachycardia",
-    "ventricular_tachycardia",
+    "pulse_lost",
+    "pause",
+    "ventricular_run",
+    "ventricular_couplet",
+    "ventricular_bigeminy",
     "atrial_fibrillation",
     "hypotension",
     "hypertension",
     "ecg_noise",
     "lead_off",
     "abp_artifact",
+    "abp_damped",
+    "signal_lost",
+    "tpu_degraded",
 ]
 
 
@@ -139,15 +148,30 @@ class Vitals(Event):
 
 
 class Alarm(Event):
-    """An alarm began, has other evidence than when it was last said, or ended."""
+    """An alarm began, has other evidence than when it was last said, or ended; or would have begun but for another signal."""
 
     schema_: Literal["edge-agent/alarm/1"] = Field(default="edge-agent/alarm/1", alias="schema")
     id: str = Field(description="The same in all messages of one episode.")
     kind: AlarmKind
-    state: Literal["raised", "updated", "cleared"]
-    priority: Priority = Field(description="After IEC 60601-1-8.")
+    state: Literal["raised", "updated", "cleared", "suppressed"] = Field(
+        description="suppressed: its definition is met, but another signal says that it is not so; for who audits, not to be sounded."
+    )
+    priority: Priority = Field(description="After IEC 60601-1-8; the configuration may change it.")
+    reason: str | None = Field(
+        description="Of a suppression; of a clear that did not come from the finding's end; null otherwise."
+    )
+    confidence: Rounded = Field(
+        description="0 to 1: how many of the signals that could speak agree with it, by the rule's own account."
+    )
+    active: bool = Field(
+        description="false: its finding has ended; in an update, it waits for its acknowledgement (a latching alarm)."
+    )
+    acknowledged: bool = Field(description="Somebody acknowledged this episode.")
     silenced: bool = Field(description="Somebody silenced this kind for now: to be shown, not to be sounded.")
     channel: str | None
+    strip: str | None = Field(
+        description="Where on the review page the picture of the ten seconds before and after is; null without the page."
+    )
     since: int = Field(description="Sample from which the evidence counts.")
     delay_ms: Rounded = Field(
         description="From the sample at which the definition was met to the newest sample needed to know."
@@ -333,12 +357,49 @@ class Health(Message):
     recorder: RecorderHealth | None = Field(default=None, description="null where it is off.")
 
 
+class ModelEngine(Message):
+    """Where a model runs."""
+
+    backend: str = Field(description="tpu/... or cpu/..., and the runtime.")
+    why: str = Field(description="Why there: the measured times, or what keeps it from the TPU.")
+    cpu_p99_us: Rounded | None = Field(description="Of a call, measured on this device; null before that.")
+    tpu_p99_us: Rounded | None
+
+
+class EngineState(Message):
+    """Whether models run on the Edge TPU. Retained; said at the start and whenever it changes."""
+
+    schema_: Literal["edge-agent/engine/1"] = Field(default="edge-agent/engine/1", alias="schema")
+    device: str
+    session: str
+    time: Utc
+    state: Literal["tpu", "cpu", "degraded"] = Field(
+        description="degraded: the CPU does what the TPU was to do, or did until it failed."
+    )
+    reason: str
+    since: Utc = Field(description="When this state began.")
+    degradations: int = Field(description="Since the start of the agent.")
+    recoveries: int
+    last_degraded: str | None = Field(
+        description="Reason of the last degradation, over by now or not; null before any."
+    )
+    models: dict[str, ModelEngine]
+
+
 class ModelInfo(Message):
     name: str
     version: str
     digest: str
     backend: str
     task: str
+    state: Literal["active", "trial"] = Field(
+        default="active", description="trial: new here, and sent back if it fails."
+    )
+    signer: str | None = Field(default=None, description="Id of the trusted key that signed it; null: not looked at.")
+    note: str | None = Field(
+        default=None, description="What became of the last change: a trial passed or failed, a version refused."
+    )
+    why: str | None = Field(default=None, description="Why it runs on this backend.")
 
 
 class Info(Message):
@@ -376,4 +437,4 @@ TOPICS: dict[type[Event], str] = {
     Waveform: "waveform",
 }
 
-ALL_MESSAGES: tuple[type[Message], ...] = (*TOPICS, Availability, BridgeState, Health, Info, Response)
+ALL_MESSAGES: tuple[type[Message], ...] = (*TOPICS, Availability, BridgeState, Health, Info, EngineState, Response)

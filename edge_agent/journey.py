@@ -91,6 +91,8 @@ class Pulse:
     """From this onset to the next; None after a time-out."""
     reasons: tuple[str, ...] = ()
     """Why this pulse is not to be trusted (jSQI's rules, line faults); empty when it is good."""
+    alike: float | None = None
+    """-1 to 1: correlation of its first 0.4 s with the patient's usual pulse; None while that is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,63 @@ class Quality:
 
 
 @dataclass(frozen=True, slots=True)
+class Texture:
+    """What the last three seconds of an ECG lead look like, whatever the beat detector made of them; four times a second.
+
+    Typical: a sinus rhythm has ``alike`` > .9, ``peaked`` > 6, ``slow`` < .6; ventricular flutter ``alike`` < .6, ``peaked`` < 3,
+    ``slow`` > .8, ``repeats`` > .5; movement repeats little and is unsteady.
+    """
+
+    channel: str
+    sample: int
+    """Index after the last sample looked at."""
+    known: int
+    repeats: float
+    """0 to 1: the highest peak of the autocorrelation between 0.2 s and 0.62 s (97 to 300 /min)."""
+    period_s: float
+    """Where that peak is."""
+    alike: float
+    """-1 to 1: the best correlation of any instant with the patient's usual beat; 0 while none is known."""
+    slow: float
+    """0 to 1: the share of 1-20 Hz that lies below 6 Hz."""
+    concentration: float
+    """0 to 1: the share of 1-20 Hz around the strongest frequency and its double."""
+    peak_hz: float
+    """The strongest frequency of 1-10 Hz."""
+    peaked: float
+    """Kurtosis: 1.5 is a sine, 3 is noise; narrow complexes on a quiet line reach 10 and more."""
+    steady: float
+    """0 to 1: the quietest half second's amplitude against the loudest's."""
+    size_log: float
+    """Natural logarithm of the amplitude against what is usual (the median of the two minutes before); 0 while that is not known."""
+    last_size_log: float
+    """The same for the last second alone."""
+    unlike_s: float
+    """Seconds since anything resembled the patient's usual beat, or since comparing began."""
+    usual: float
+    """0 to 1: how much the patient's usual beats resemble each other; 0 while no usual beat is known. Under .6 this lead knows no usual
+    beat worth comparing with, and ``alike`` and ``unlike_s`` mean little."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeatShape:
+    """How a beat of an ECG lead compares with the patient's usual one (the median of the two minutes before) and with its neighbour."""
+
+    channel: str
+    sample: int
+    """The beat's."""
+    known: int
+    alike: float
+    """-1 to 1: correlation of its QRS with the usual one; 0 while none is known."""
+    again: float
+    """-1 to 1: correlation of its QRS with that of the beat before."""
+    slope_log: float
+    """Natural logarithm of its steepness (size aside) against the usual one's; wide beats are below 0."""
+    size_log: float
+    """The same for its size."""
+
+
+@dataclass(frozen=True, slots=True)
 class Gap:
     """Samples that never came (or were overwritten before they were read)."""
 
@@ -146,6 +205,8 @@ class Window:
     """Float inputs in the manifest's order; empty when the model abstains."""
     abstain: str | None = None
     """Why the model is not asked (poor quality, too little history); None when it is."""
+    feeding: str = ""
+    """What it was cut for (``inference.feeding``): models may be changed while windows wait. Empty: for whatever runs now."""
 
 
 @dataclass(frozen=True, slots=True)

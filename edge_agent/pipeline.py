@@ -22,19 +22,24 @@ import numpy as np
 
 from edge_agent import events
 from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence
-from edge_agent.alarms.machine import AlarmMachine, Transition
-from edge_agent.alarms.rhythm import RhythmFollower
-from edge_agent.alarms.rules import RULES
+from edge_agent.alarms.opinion import Combiner, Opinion, opinion
+from edge_agent.alarms.panel import AlarmPanel, Controls
+from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
+from edge_agent.alarms.rules.registry import RULES
+from edge_agent.alarms.scene import NOTHING, Scene, SceneMaker
+from edge_agent.clock import StreamClock
 from edge_agent.config import AlarmLimits
-from edge_agent.inference.feeder import Feeder, Pending
+from edge_agent.errors import RequestError
+from edge_agent.inference.feeder import Feeder, Pending, feeders_of
 from edge_agent.inference.manifest import Manifest
-from edge_agent.journey import Beat, Block, Gap, Onset, Pulse, Quality, Window
+from edge_agent.journey import Beat, BeatShape, Block, Gap, Onset, Pulse, Quality, Texture, Window
 from edge_agent.signal.abp_quality import PressureQuality
 from edge_agent.signal.detectors import make_detector
 from edge_agent.signal.ecg_quality import EcgQuality
 from edge_agent.signal.pressure import PressureDetector
 from edge_agent.signal.ring import Ring
 from edge_agent.signal.rr import RrHistory
+from edge_agent.signal.texture import EcgTexture
 from edge_agent.sources.base import StreamInfo
 from edge_agent.stamp import Moment, Stamp
 
@@ -43,14 +48,17 @@ PIECE_S = 1.0
 TICKS_PER_S = 4
 VITALS_EVERY_TICKS = 8
 RATE_INTERVALS = 8
-FORGET_RHYTHM_S = 60.0
-"""After a longer gap, or as long without a good signal, the rhythm is unknown until new beats show it."""
-GAP_TICKED_S = 60.0
-"""Time passes in a gap, too; but of a night without a board only the last minute is gone through tick by tick."""
-UPDATE_S = 10.0
-"""Between two messages of an alarm that goes on, if its evidence has changed."""
+ABSENT_TICKED_S = 90.0
+"""Time passes while samples are missing, too: long enough for every alarm to clear, but not tick by tick through a
+night without a board."""
+JUDGES_BEATS = "ecg-beat"
+"""Task of a model that classes beats: where one runs, the rhythm is followed on the verdict lane."""
 JUDGES_QUALITY = frozenset({"abp-segment"})
 """Tasks that are about artefacts: what a bad signal keeps from other models is what these are asked about."""
+OPINION_WITHIN_S = 60.0
+"""An alarm is judged against the two minutes before it, and two and a half are remembered."""
+AHEAD_S = 2.0
+"""A monitor may be quicker than the samples."""
 FRESH_S = 5.0
 """A vital sign older than this is unknown."""
 
@@ -60,15 +68,29 @@ class Tick:
     """Time has passed, although nothing may have happened."""
 
     known: int
+    scene: Scene = NOTHING
+    """What is known now, for whoever takes this tick later."""
+    last: bool = False
+    """The signal has ended."""
 
     @property
     def sample(self) -> int:
         return self.known
 
 
-Item = Beat | Onset | Pulse | Quality | Gap | Tick | Pending
+Item = Beat | Onset | Pulse | Quality | BeatShape | Texture | Gap | Tick | Pending
 # Of items known at the same sample, what was lost comes first, then what was seen, then what is concluded from it.
-_RANK: dict[type, int] = {Gap: 0, Beat: 1, Onset: 2, Pulse: 3, Quality: 4, Pending: 5, Tick: 6}
+_RANK: dict[type, int] = {
+    Gap: 0,
+    Beat: 1,
+    Onset: 2,
+    Pulse: 3,
+    Quality: 4,
+    BeatShape: 5,
+    Texture: 6,
+    Pending: 7,
+    Tick: 8,
+}
 
 Out = events.Event | Window | Tick | Gap
 """Events leave; windows, ticks and gaps go on to the verdict lane."""
@@ -84,28 +106,29 @@ class Pipeline:
         self.info = info
         self._stamp = stamp
         self.limits = limits  # may be replaced while running
-        self.silences: dict[str, int] = {}  # kind of alarm to the sample until which somebody silenced it
+        self.controls = Controls()
         self._moment = Moment()
-        ecg = info.named("ecg")
+        ecg = self._ecg = info.named("ecg")
         pressure = {**info.named("abp"), **info.named("pleth")}
         self._qrs = {name: make_detector(info.fs, name, detector) for name in ecg}
         self._ecg_quality = {name: EcgQuality(info.fs, name) for name in ecg}
+        self._texture = {name: EcgTexture(info.fs, name) for name in ecg}
         kinds = {name: info.kind(name) for name in pressure}
         self._onsets = {name: PressureDetector(info.fs, name, kinds[name]) for name in pressure}
         self._pressure_quality = {name: PressureQuality(info.fs, name, kinds[name]) for name in pressure}
         self._rr = {name: RrHistory(info.fs) for name in ecg}
-        self._rhythm = RhythmFollower(info.fs)
-        self._rhythm_channel = next(iter(ecg), None)
+        self._rhythm = RhythmWatch(info.fs, tuple(ecg))
         self._evidence = Evidence(
             fs=info.fs,
             ecg={name: EcgEvidence() for name in ecg},
             abp={name: PressureEvidence() for name in info.named("abp")},
             pleth={name: PressureEvidence() for name in info.named("pleth")},
         )
-        self._machines = [(kind, priority, rule, AlarmMachine()) for kind, priority, rule in RULES]
+        self._alarms = AlarmPanel(RULES, fs=info.fs, stamp=stamp, controls=self.controls)
+        self._scenes = SceneMaker()
         self._feeders = list(_feeders(info, models))
-        reach = max((feeder.reach[1] - feeder.reach[0] for feeder in self._feeders), default=0)
-        self.ring = Ring(len(info.signals), reach + round(4 * PIECE_S * info.fs) + 1)
+        self._evidence.rhythm_judged = self._judges_beats()
+        self.ring = Ring(len(info.signals), self._capacity())
         self._heap: list[tuple[int, int, int, int, Item]] = []
         self._order = itertools.count()
         self._tick_step = max(1, round(info.fs / TICKS_PER_S))
@@ -114,6 +137,51 @@ class Pipeline:
         self._next_slide = {i: -feeder.reach[0] for i, feeder in enumerate(self._feeders) if feeder.stride}
         self.beats = 0
 
+    def _judges_beats(self) -> bool:
+        return any(feeder.manifest.task == JUDGES_BEATS for feeder in self._feeders)
+
+    @property
+    def engine_degraded(self) -> str | None:
+        """Set from outside: how the models run otherwise than they should; None while all is well."""
+        return self._evidence.engine_degraded
+
+    @engine_degraded.setter
+    def engine_degraded(self, how: str | None) -> None:
+        self._evidence.engine_degraded = how
+
+    @property
+    def judges_stalled(self) -> bool:
+        """Set from outside: a model does not answer, and nothing is to be expected of the verdict lane meanwhile."""
+        return self._evidence.judges_stalled
+
+    @judges_stalled.setter
+    def judges_stalled(self, stalled: bool) -> None:
+        self._evidence.judges_stalled = stalled
+
+    def _capacity(self) -> int:
+        reach = max((feeder.reach[1] - feeder.reach[0] for feeder in self._feeders), default=0)
+        return reach + round(4 * PIECE_S * self.fs) + 1
+
+    def use(self, models: Sequence[Manifest]) -> None:
+        """Other models from the next block on; for the stream's own thread. What is fed as before keeps what it has learned.
+
+        Windows that wait for their last samples are still cut for the model that asked for them.
+        """
+        kept = {(feeder.manifest.name, feeder.channel, feeder.feeding): feeder for feeder in self._feeders}
+        next_slide = {id(self._feeders[i]): at for i, at in self._next_slide.items()}
+        fresh = list(_feeders(self.info, models))
+        self._feeders = [kept.get((one.manifest.name, one.channel, one.feeding), one) for one in fresh]
+        self._evidence.rhythm_judged = self._judges_beats()
+        if self._capacity() > self.ring.capacity:
+            self.ring = self.ring.grown(self._capacity())
+        self._strides = {i: feeder.stride for i, feeder in enumerate(self._feeders) if feeder.stride}
+        self._next_slide = {}
+        for i, stride in self._strides.items():
+            feeder = self._feeders[i]
+            first = -feeder.reach[0]  # the same grid as from the beginning
+            begin = first + max(0, -(-(self.ring.end - first) // stride)) * stride
+            self._next_slide[i] = next_slide.get(id(feeder), begin)
+
     # -- the journey ---------------------------------------------------------------------------------------------
 
     def feed(self, block: Block, moment: Moment, *, lost: str = "samples lost by the source") -> Iterator[Out]:
@@ -121,8 +189,9 @@ class Pipeline:
         self._moment = moment
         if block.first < self.ring.end:
             raise ValueError(f"block begins at {block.first}, but samples up to {self.ring.end} were already seen")
-        if block.first > self.ring.end:
-            yield from self._gap(block.first, block.lost_cause or lost, block.lost_exact)
+        if block.first > self.ring.end or self._evidence.absent_since is not None:
+            yield from self._absence(block.first)
+            yield from self._resume(block.first, block.lost_cause or lost, block.lost_exact)
         piece = max(1, round(PIECE_S * self.fs))
         for offset in range(0, block.values.shape[1], piece):
             values = np.array(block.values[:, offset : offset + piece], np.float32, order="C")
@@ -141,6 +210,14 @@ class Pipeline:
             item = heapq.heappop(self._heap)[4]
             if isinstance(item, Pending):
                 yield item.feeder.cut(replace(item, abstain="signal ended"), self.ring, ())
+        yield from self._alarms.end(last, self.limits, self._moment, "signal ended")
+        yield Tick(last, last=True)
+
+    def absent(self, until: int, moment: Moment) -> Iterator[Out]:
+        """The source is away, and time passes nevertheless: up to that sample, as far as the clock tells. Samples
+        that come later begin after it."""
+        self._moment = moment
+        yield from self._absence(until)
 
     def _piece(self, first: int, values: np.ndarray, lead_off: frozenset[str]) -> Iterator[Out]:
         for name in lead_off:
@@ -148,10 +225,11 @@ class Pipeline:
             if index is not None:
                 values[index] = np.nan
         self.ring.push(values)
-        for name, index in self.info.named("ecg").items():
+        for name, index in self._ecg.items():
             beats = self._qrs[name].feed(values[index], first)
             self._push_all(beats)
             self._push_all(self._ecg_quality[name].feed(values[index], first, name in lead_off, beats))
+            self._push_all(self._texture[name].feed(values[index], first, beats))
         for name in self._onsets:
             x = values[self.info.index[name]]
             found = self._onsets[name].feed(x, first)
@@ -193,13 +271,15 @@ class Pipeline:
                 self._evidence.pulse(item)
             case Quality():
                 yield from self._quality(item)
+            case BeatShape():
+                self._evidence.shape(item)
+            case Texture():
+                self._evidence.texture(item)
             case Pending():
                 yield self._window(item)
             case Tick():
                 yield from self._tick(item.known)
-                yield item
-            case Gap():
-                yield item
+                yield Tick(item.known, self._scenes.scene(self._evidence, item.known)) if self._feeders else item
 
     def waveform(self, reader: str) -> events.Waveform | None:
         """What the ring has for this reader since it last asked; may be called from another thread."""
@@ -217,11 +297,35 @@ class Pipeline:
             },
         )
 
+    @property
+    def clock(self) -> StreamClock:
+        return self._stamp.clock
+
+    def picture(self) -> Evidence:
+        """What is known of the stream, as it is now; may be asked for from another thread."""
+        return self._evidence.picture()
+
+    def opinion(self, kind: str, at: int | None, combiner: Combiner | None) -> tuple[int, Opinion]:
+        """The second opinion on an alarm at this sample (None: now); may be called from another thread, and delays nothing."""
+        now = self.ring.end
+        asked = now if at is None else at
+        if asked > now + AHEAD_S * self.fs:
+            raise RequestError(f"sample {asked} has not come yet; the stream is at {now}")
+        if asked < now - OPINION_WITHIN_S * self.fs:
+            raise RequestError(f"sample {asked} is more than {OPINION_WITHIN_S:g} s ago; the stream is at {now}")
+        asked = min(asked, now)
+        return asked, opinion(self.picture(), kind, asked, combiner)
+
     def silence(self, kind: str, seconds: float) -> int:
         """Until which sample; may be called from another thread. 0 seconds end it."""
         until = self.ring.end + round(seconds * self.fs)
-        self.silences[kind] = until
+        self.controls.silences[kind] = until
         return until
+
+    def acknowledge(self, kind: str) -> int:
+        """From which sample it counts as acknowledged; may be called from another thread."""
+        at = self.controls.acknowledged[kind] = self.ring.end
+        return at
 
     def mark(self, text: str) -> events.Mark:
         """The newest sample, marked by somebody; may be called from another thread."""
@@ -242,32 +346,20 @@ class Pipeline:
             confidence=beat.confidence,
             rr_ms=None if rr_s is None else rr_s * 1000,
         )
-        if beat.channel == self._rhythm_channel:
-            yield from self._rhythm_of(beat)
+        bad = bool(self._evidence.ecg[beat.channel].worth.reasons)
+        yield from self._rhythm_changed(self._rhythm.beat(beat.channel, beat.sample, beat.known, bad=bad))
         for feeder in self._feeders:
             if feeder.channel == beat.channel:
                 self._push_all(list(feeder.at_beat(beat.sample, beat.known, rr)))
 
-    def _rhythm_of(self, beat: Beat) -> Iterator[Out]:
-        if self._evidence.ecg[beat.channel].worth.reasons:
-            self._rhythm.gap()  # intervals between beats seen in noise are no rhythm
+    def _rhythm_changed(self, change: Change | None) -> Iterator[Out]:
+        if change is None:
             return
-        since = self._rhythm.beat(beat.sample)
-        if since is not None:
-            yield self._rhythm_changed(beat.channel, since=since, sample=beat.sample, known=beat.known)
-
-    def _rhythm_changed(self, channel: str, *, since: int, sample: int, known: int) -> events.Rhythm:
         evidence = self._evidence
-        evidence.rhythm, evidence.rhythm_since = self._rhythm.rhythm, since
-        evidence.rhythm_known, evidence.rhythm_channel = known, channel
-        entropy = self._rhythm.entropy
-        return events.Rhythm(
-            **self._stamp(events.Rhythm, sample, known, self._moment),  # type: ignore[arg-type]
-            channel=channel,
-            rhythm=self._rhythm.rhythm,  # type: ignore[arg-type]  # the follower says unknown, N or AFIB
-            since=since,
-            evidence={"cosen": None if entropy is None else round(entropy, 3)},
-        )
+        evidence.rhythm, evidence.rhythm_since, evidence.rhythm_known = change.rhythm, change.since, change.known
+        evidence.rhythm_channel, evidence.rhythm_evidence = change.channel, change.evidence
+        if not evidence.judged:
+            yield rhythm_event(self._stamp, self._moment, change)
 
     def _quality(self, quality: Quality) -> Iterator[Out]:
         before = self._evidence.worth(quality.channel).quality
@@ -283,31 +375,20 @@ class Pipeline:
             )
 
     def _window(self, pending: Pending) -> Window:
-        reasons = self._evidence.worth(pending.feeder.channel).reasons
+        channels = pending.feeder.channels
+        reasons = tuple(dict.fromkeys(reason for name in channels for reason in self._evidence.worth(name).reasons))
         if pending.feeder.manifest.task in JUDGES_QUALITY:
             reasons = tuple(reason for reason in reasons if reason == "lead_off")
         return pending.feeder.cut(pending, self.ring, reasons)
 
     def _tick(self, now: int) -> Iterator[Out]:
-        yield from self._forget_rhythm(now)
-        clear_after, update_after = round(self.limits.clear_s * self.fs), round(UPDATE_S * self.fs)
-        for kind, priority, rule, machine in self._machines:
-            transition = machine.step(rule(self._evidence, now, self.limits), now, clear_after, update_after)
-            if transition is not None:
-                silenced = now < self.silences.get(kind, 0)
-                yield alarm_event(self._stamp, self._moment, kind, priority, transition, now, self.fs, silenced)
+        absent = self._evidence.absent_since
+        leads = self._evidence.ecg.items()
+        bad_since = {name: lead.worth.bad_since if absent is None else absent for name, lead in leads}
+        yield from self._rhythm_changed(self._rhythm.tick(now, bad_since))
+        yield from self._alarms.step(self._evidence, now, self.limits, self._moment)
         if (now // self._tick_step) % VITALS_EVERY_TICKS == 0:
             yield self._vitals(now)
-
-    def _forget_rhythm(self, now: int) -> Iterator[Out]:
-        """A rhythm that nothing has shown for a minute is not known any more."""
-        channel = self._rhythm_channel
-        if channel is None or self._rhythm.rhythm == "unknown":
-            return
-        bad_since = self._evidence.ecg[channel].worth.bad_since
-        if bad_since is not None and now - bad_since > FORGET_RHYTHM_S * self.fs:
-            self._rhythm.forget()
-            yield self._rhythm_changed(channel, since=now, sample=now, known=now)
 
     def _vitals(self, now: int) -> events.Vitals:
         fresh = now - FRESH_S * self.fs
@@ -340,30 +421,44 @@ class Pipeline:
             pulse_rate_per_min=pulse_rate,
         )
 
-    def _gap(self, end: int, cause: str, exact: bool) -> Iterator[Out]:
-        """Samples never came: decide what can be decided, then let nothing bridge them."""
-        first = self.ring.end
+    def _absence(self, until: int) -> Iterator[Out]:
+        """Samples do not come: decide what can be decided, forget what must not be bridged, and let time pass."""
+        if self._evidence.absent_since is None:
+            first = self.ring.end
+            for qrs in self._qrs.values():
+                self._push_all(qrs.flush())
+            for onsets in self._onsets.values():
+                self._push_all(onsets.flush())
+            yield from self._drain(first - 1)
+            for rr in self._rr.values():
+                rr.gap()
+            self._evidence.gap(first)
+            self._evidence.absent_since = first
+        until = min(until, self._evidence.absent_since + round(ABSENT_TICKED_S * self.fs))
+        if until > self.ring.end:
+            self.ring.skip(until - self.ring.end)
+            self._schedule(until)
+            yield from self._drain(until - 1)
+
+    def _resume(self, end: int, cause: str, exact: bool) -> Iterator[Out]:
+        """Samples come again, from ``end`` on."""
+        first = self._evidence.absent_since
+        assert first is not None
+        self.ring.skip(end - self.ring.end)
         for qrs in self._qrs.values():
-            self._push_all(qrs.flush())
             qrs.reset(end)
         for onsets in self._onsets.values():
-            self._push_all(onsets.flush())
             onsets.reset(end)
         for ecg_quality in self._ecg_quality.values():
             ecg_quality.reset(end)
+        for texture in self._texture.values():
+            texture.reset(end)
         for pressure_quality in self._pressure_quality.values():
             pressure_quality.reset(end)
-        yield from self._drain(first - 1)
-        self.ring.skip(end - first)
-        for rr in self._rr.values():
-            rr.gap()
-        self._rhythm.gap()
         self._evidence.gap(end)
-        if end - first > FORGET_RHYTHM_S * self.fs and self._rhythm_channel and self._rhythm.rhythm != "unknown":
-            self._rhythm.forget()
-            yield self._rhythm_changed(self._rhythm_channel, since=end, sample=end, known=end)
-        gap = Gap(first, end, cause)
-        self._push(gap)
+        self._evidence.absent_since = None
+        yield from self._rhythm_changed(self._rhythm.gap(first, end))
+        yield Gap(first, end, cause)
         yield events.Gap(
             **self._stamp(events.Gap, end, end, self._moment),  # type: ignore[arg-type]
             first=first,
@@ -371,42 +466,25 @@ class Pipeline:
             exact=exact,
             cause=cause,
         )
-        ticked = end - round(GAP_TICKED_S * self.fs)
-        self._next_tick += max(0, -(-(ticked - self._next_tick) // self._tick_step)) * self._tick_step
+        self._next_tick += max(0, -(-(end - self._next_tick) // self._tick_step)) * self._tick_step
         for i, stride in self._strides.items():
-            self._next_slide[i] += max(0, -(-(ticked - self._next_slide[i]) // stride)) * stride
+            self._next_slide[i] += max(0, -(-(end - self._next_slide[i]) // stride)) * stride
         self._schedule(end)
 
 
-def alarm_event(
-    stamp: Stamp,
-    moment: Moment,
-    kind: events.AlarmKind,
-    priority: events.Priority,
-    transition: Transition,
-    now: int,
-    fs: float,
-    silenced: bool,
-) -> events.Alarm:
-    """An alarm machine's transition as the message that leaves."""
-    finding = transition.finding
-    header = stamp(events.Alarm, now, now, moment)
-    return events.Alarm(
-        **header,  # type: ignore[arg-type]
-        id=f"{header['session']}-{header['stream']}-{kind}-{transition.number}",
-        kind=kind,
-        state=transition.state,
-        priority=priority,
-        silenced=silenced,
-        channel=finding.channel,
-        since=finding.since,
-        delay_ms=(now - finding.met) / fs * 1000,
-        evidence=finding.evidence,
+def rhythm_event(stamp: Stamp, moment: Moment, change: Change) -> events.Rhythm:
+    return events.Rhythm(
+        **stamp(events.Rhythm, change.sample, change.known, moment),  # type: ignore[arg-type]
+        channel=change.channel,
+        rhythm=change.rhythm,  # type: ignore[arg-type]  # the watch says unknown, N or AFIB
+        since=change.since,
+        evidence=change.evidence,
     )
 
 
 def _feeders(info: StreamInfo, models: Sequence[Manifest]) -> Iterator[Feeder]:
-    """Each model on every channel of the kind it listens to."""
+    """Each model on the channels of the kind it listens to."""
     for manifest in models:
-        for name, index in info.named(manifest.signal).items():
-            yield Feeder(manifest, name, index, info.fs)
+        if manifest.anchor.kind == "alarm":  # asked by `alarms.opinion` when somebody asks it
+            continue
+        yield from feeders_of(manifest, info.named(manifest.signal), info.fs)

@@ -81,10 +81,29 @@ def one_lead(info: StreamInfo) -> StreamInfo:
     return replace(info, signals=signals)
 
 
-def run_blocks(
-    info: StreamInfo, blocks: Iterator[Block], judge: Judge, settings: Settings, stream: str
-) -> Iterator[events.Event]:
-    """The whole journey, inline: what the daemon does with its threads, one step after the other."""
+@dataclass(frozen=True, slots=True)
+class Journey:
+    """A stream's pipeline and its verdict lane, inline: what the daemon does with its threads, one step after the other."""
+
+    pipeline: Pipeline
+    lane: VerdictLane
+
+    def feed(self, block: Block) -> Iterator[events.Event]:
+        return self._through(self.pipeline.feed(block, REPLAYED))
+
+    def flush(self) -> Iterator[events.Event]:
+        return self._through(self.pipeline.flush())
+
+    def _through(self, items: Iterator[events.Event | Window | Tick | Gap]) -> Iterator[events.Event]:
+        for item in items:
+            if isinstance(item, events.Event):
+                yield item
+            else:
+                yield from self.lane.take(item, REPLAYED)
+
+
+def journey(info: StreamInfo, judge: Judge, settings: Settings, stream: str) -> Journey:
+    """The whole of it, ready to be fed."""
     clock = RecordedClock(info.fs, info.began)
     stamp = Stamp(device=settings.device, stream=stream, session=SESSION, fs=info.fs, clock=clock, delay_s=info.delay_s)
     wanted = (
@@ -98,18 +117,18 @@ def run_blocks(
         tasks={manifest.name: manifest.task for manifest in manifests},
         limits=settings.limits,
         stamp=stamp,
+        channels=tuple(info.named("ecg")),
     )
+    return Journey(pipeline, lane)
 
-    def through(items: Iterator[events.Event | Window | Tick | Gap]) -> Iterator[events.Event]:
-        for item in items:
-            if isinstance(item, events.Event):
-                yield item
-            else:
-                yield from lane.take(item, REPLAYED)
 
+def run_blocks(
+    info: StreamInfo, blocks: Iterator[Block], judge: Judge, settings: Settings, stream: str
+) -> Iterator[events.Event]:
+    going = journey(info, judge, settings, stream)
     for block in blocks:
-        yield from through(pipeline.feed(block, REPLAYED))
-    yield from through(pipeline.flush())
+        yield from going.feed(block)
+    yield from going.flush()
 
 
 def open_for_replay(

@@ -15,6 +15,7 @@ from edge_agent.clock import LiveClock, RecordedClock
 from edge_agent.config import StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
 from edge_agent.inference.judge import Judge, by_default
+from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline, Tick
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 RATE_IS_OFF = 0.1
 """Of the rate that was said: more is no crystal, but a wrong setting."""
 BACKOFF_S = (0.5, 30.0)
+AWAY_STEP_S = 0.25
+AWAY_MARGIN_S = 2.0
+"""Of the time that a source has been away so much is not given to the alarms yet: it may come back with what it held."""
 LISTENS_S = 0.2
 """Before a source that never stopped listening is asked again."""
 MOST_WINDOWS_WAITING = 64
@@ -74,7 +78,11 @@ class StreamRunner:
         self._record = record
         self._source = source
         self._stop = threading.Event()
+        self._other_models = threading.Event()
+        self._tasks: dict[str, str] = {}  # of the models that are fed, by name
         self._fed_ns = 0  # monotonic time of the last samples that came
+        self._fed_end = 0  # index after them
+        self._rate = 0.0  # samples a second of the wall's clock; 0 where that clock says nothing
         self._counted: Counts = {}  # by sources that are closed
         self._counting = threading.Lock()
         self._why = self._since = ""  # offline
@@ -86,6 +94,11 @@ class StreamRunner:
             except BaseException:
                 self._close()  # a port or a socket must not stay open behind a start that was refused
                 raise
+
+    @property
+    def reason(self) -> str:
+        """Why it is not online, for people; empty while it is."""
+        return self._why if self.state == "offline" else ""
 
     def start(self) -> None:
         self._thread.start()
@@ -104,6 +117,33 @@ class StreamRunner:
             self.pipeline.limits = config.alarms
             self.lane.limits = config.alarms
 
+    def models_changed(self) -> None:
+        """The judge has others; they are fed from the next block on."""
+        self._other_models.set()
+
+    def _wanted(self) -> list[Manifest]:
+        models = self._judge.models
+        wanted = (
+            by_default(models)
+            if self.config.models is None
+            else {name: models[name] for name in self.config.models if name in models}
+        )
+        return [model.artifact.manifest for model in wanted.values()]
+
+    def _take_up_models(self) -> None:
+        """Between two blocks, in the stream's own thread."""
+        self._other_models.clear()
+        pipeline, lane = self.pipeline, self.lane
+        assert pipeline is not None
+        assert lane is not None
+        manifests = self._wanted()
+        tasks: dict[str, str] = {manifest.name: manifest.task for manifest in manifests}
+        if any(tasks.get(name) != task for name, task in self._tasks.items()):
+            lane.missed = True  # what a model that has gone said last must not stand for ever
+        lane.tasks = {**lane.tasks, **tasks}  # windows of one that has gone may still wait
+        self._tasks = tasks
+        pipeline.use(manifests)
+
     def _prepare(self, source: Source) -> None:
         """Everything that needs to know the source's channels and rate. Once: a source that comes back must be the same."""
         info = source.info
@@ -120,11 +160,8 @@ class StreamRunner:
             clock=self.clock,
             delay_s=info.delay_s,
         )
-        models = self._judge.models
-        wanted = (
-            by_default(models) if self.config.models is None else {name: models[name] for name in self.config.models}
-        )
-        manifests = [model.artifact.manifest for model in wanted.values()]
+        manifests = self._wanted()
+        self._tasks = {manifest.name: manifest.task for manifest in manifests}
         self.pipeline = Pipeline(
             info, models=manifests, limits=self.config.alarms, detector=self.config.detector, stamp=stamp
         )
@@ -133,10 +170,11 @@ class StreamRunner:
         self.lane = VerdictLane(
             fs=info.fs,
             ask=self._judge.ask,
-            tasks={manifest.name: manifest.task for manifest in manifests},
+            tasks=self._tasks,
             limits=self.config.alarms,
             stamp=stamp,
-            silences=self.pipeline.silences,
+            channels=tuple(info.named("ecg")),
+            controls=self.pipeline.controls,
         )
 
     # -- the thread ----------------------------------------------------------------------------------------------
@@ -177,11 +215,31 @@ class StreamRunner:
             if not resumes:
                 self._close()
             self._offline(reason)
-            if self._stop.wait(LISTENS_S if resumes else wait_s * random.uniform(0.8, 1.2)):
+            if self._wait_away(LISTENS_S if resumes else wait_s * random.uniform(0.8, 1.2)):
                 return
             if not resumes:
                 wait_s = min(BACKOFF_S[1], wait_s * 2)
             self.counters.restarts += 1
+
+    def _wait_away(self, seconds: float) -> bool:
+        """True if it was told to stop. Time passes for the alarms, too: none may stand for ever on a source that has gone."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self._time_passes()
+            if self._stop.wait(min(left, AWAY_STEP_S)):
+                return True
+        self._time_passes()
+        return self._stop.is_set()
+
+    def _time_passes(self) -> None:
+        pipeline = self.pipeline
+        if pipeline is None or not self._fed_ns or not self._rate:
+            return
+        moment = Moment(time.monotonic_ns(), time.monotonic_ns())
+        away_s = (moment.arrived_ns - self._fed_ns) / 1e9 - AWAY_MARGIN_S
+        until = self._fed_end + round(away_s * self._rate)
+        if until > pipeline.ring.end:
+            self._send(pipeline.absent(until, moment), moment)
 
     def _same_as_before(self, source: Source) -> None:
         if self.pipeline is None:
@@ -195,6 +253,7 @@ class StreamRunner:
         pipeline, clock = self.pipeline, self.clock
         assert pipeline is not None
         assert clock is not None
+        self._rate = 0.0 if math.isinf(source.speed) else pipeline.fs * source.speed
         offset: int | None = None
         if source.waits_for:
             self._waiting(source.waits_for)
@@ -210,12 +269,14 @@ class StreamRunner:
                     if not math.isinf(rate):
                         missed = max(0, round((block.arrived_ns - self._fed_ns) / 1e9 * rate) - block.values.shape[1])
                     clock.restart()
-                offset = pipeline.ring.end + missed - block.first
+                offset = max(pipeline.ring.end, self._fed_end + missed) - block.first
                 block = replace(block, lost_exact=False, lost_cause="")
                 self._online(reason)  # an open port is no signal yet
             if offset:
                 block = replace(block, first=block.first + offset)
-            self.counters.lost += block.first - pipeline.ring.end
+            if self._other_models.is_set():
+                self._take_up_models()
+            self.counters.lost += block.first - self._fed_end
             started_ns = time.monotonic_ns()
             self._fed_ns = block.arrived_ns or started_ns
             clock.arrived(block.end, self._fed_ns)
@@ -223,7 +284,9 @@ class StreamRunner:
             moment = Moment(self._fed_ns, started_ns)
             if self._record is not None:
                 self._record(self.config.name, pipeline.info, block)
+            pipeline.judges_stalled = self._worker.stuck_s > 0
             self._send(pipeline.feed(block, moment, lost=cause), moment)
+            self._fed_end = block.end
             self.counters.samples += int(block.values.shape[1])
             if math.isinf(source.speed):
                 self._let_models_catch_up()

@@ -1,4 +1,4 @@
-"""JSON schemas of every message, made from `events`: ``python -m edge_agent.schemas FOLDER``."""
+"""JSON schemas of every message and of reports, made from `events` and `bench.report`: ``python -m edge_agent.schemas FOLDER``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from edge_agent.bench.report import REPORT_MESSAGES
 from edge_agent.events import ALL_MESSAGES, Message
+from edge_agent.inference.manifest import SCHEMA, Manifest
 
 
 def file_name(message: type[Message]) -> str:
@@ -29,14 +31,23 @@ def schema(message: type[Message]) -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
 
 
+def manifest_schema() -> dict[str, Any]:
+    """Of ``manifest.json``. Here unknown keys are refused, and the schema says so."""
+    made = Manifest.model_json_schema(by_alias=True, mode="validation")
+    made["required"] = sorted({"schema", *made.get("required", [])})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **made}
+
+
 def write(folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for message in ALL_MESSAGES:
+    for message in (*ALL_MESSAGES, *REPORT_MESSAGES):
         path = folder / file_name(message)
         path.write_text(json.dumps(schema(message), indent=2) + "\n", encoding="utf-8")
         written.append(path)
-    return written
+    path = folder / (SCHEMA.removeprefix("edge-agent/").replace("/", "-") + ".json")
+    path.write_text(json.dumps(manifest_schema(), indent=2) + "\n", encoding="utf-8")
+    return [*written, path]
 
 
 if __name__ == "__main__":

@@ -6,17 +6,22 @@ models' own thread; its events depend on that order alone, so they are the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 
 from edge_agent import events
-from edge_agent.alarms.machine import AlarmMachine
-from edge_agent.alarms.ventricular import VentricularRun
-from edge_agent.config import AlarmLimits
+from edge_agent.alarms.judged import Judged
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.panel import AlarmPanel, Controls
+from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
+from edge_agent.alarms.rules.registry import VERDICT_RULES
 from edge_agent.journey import Gap, Verdict, Window
-from edge_agent.pipeline import UPDATE_S, Tick, alarm_event
+from edge_agent.pipeline import Tick, rhythm_event
 from edge_agent.stamp import Moment, Stamp
 
 BEAT_TASK = "ecg-beat"
+RHYTHM_TASK = "ecg-rhythm"
+INTERVALS_ONLY = frozenset({"N", "AFIB"})
+"""Labels of a rhythm model whose word on the order of the intervals counts."""
 
 
 class VerdictLane:
@@ -28,18 +33,19 @@ class VerdictLane:
         tasks: dict[str, str],
         limits: AlarmLimits,
         stamp: Stamp,
-        silences: Mapping[str, int] | None = None,
+        channels: Sequence[str] = (),
+        controls: Controls | None = None,
     ) -> None:
+        """``channels``: the ECG's, in order."""
         self._fs = fs
         self._ask = ask
-        self._tasks = tasks
+        self.tasks = tasks  # may be replaced while running
         self.limits = limits  # may be replaced while running
         self._stamp = stamp
-        self._silences = silences if silences is not None else {}
-        # One rule for each channel and model (two models' verdicts on one beat are not two beats), one alarm for the
-        # stream: two leads show one tachycardia.
-        self._runs: dict[tuple[str, str], VentricularRun] = {}
-        self._machine = AlarmMachine()
+        self._judged = Judged(fs)
+        self._rhythm = RhythmWatch(fs, tuple(channels))
+        controls = Controls() if controls is None else controls
+        self._alarms = AlarmPanel(VERDICT_RULES, fs=fs, stamp=stamp, controls=controls)
         self.verdicts = 0
         self.abstentions = 0
         self.missed = False
@@ -48,24 +54,29 @@ class VerdictLane:
     def take(self, item: Window | Tick | Gap, moment: Moment) -> Iterator[events.Event]:
         if self.missed:
             self.missed = False
-            self._break_runs()
+            self._judged.gap()
         match item:
             case Window():
                 yield from self._window(item, moment)
+            case Tick(last=True):
+                yield from self._alarms.end(item.known, self.limits, moment, "signal ended")
             case Tick():
-                yield from self._alarm(item.known, moment)
+                self._judged.scene = item.scene
+                absent = item.scene.absent_since
+                bad_since = {
+                    lead.channel: absent if lead.bad_since is None else lead.bad_since for lead in item.scene.leads
+                }
+                yield from self._rhythm_changed(self._rhythm.tick(item.known, bad_since), moment)
+                yield from self._alarms.step(self._judged, item.known, self.limits, moment)
             case Gap():
-                self._break_runs()
-
-    def _break_runs(self) -> None:
-        for run in self._runs.values():
-            run.gap()
+                self._judged.gap()
+                yield from self._rhythm_changed(self._rhythm.gap(item.first, item.sample), moment)
 
     def _window(self, window: Window, moment: Moment) -> Iterator[events.Event]:
         verdict = self._ask(window)
         self.verdicts += 1
         self.abstentions += verdict.label is None
-        task = self._tasks[window.model]
+        task = self.tasks[window.model]
         live = moment.arrived_ns > 0  # a replay's messages are the same every time: no stopwatch in them
         yield events.Verdict(
             **self._stamp(events.Verdict, window.sample, window.known, moment),  # type: ignore[arg-type]  # the stamp's fields
@@ -81,16 +92,17 @@ class VerdictLane:
             invoke_us=verdict.invoke_us if live and verdict.invoke_us else None,
         )
         if task == BEAT_TASK:
-            run = self._runs.setdefault((window.channel, window.model), VentricularRun(self._fs))
-            run.verdict(verdict)
-            yield from self._alarm(window.known, moment)
+            self._judged.verdict(verdict)
+            bad, ventricular = window.abstain is not None, verdict.label == "V"
+            change = self._rhythm.beat(window.channel, window.sample, window.known, bad=bad, ventricular=ventricular)
+            yield from self._rhythm_changed(change, moment)
+            yield from self._alarms.step(self._judged, window.known, self.limits, moment)
+        elif task == RHYTHM_TASK and verdict.scores.keys() <= INTERVALS_ONLY:
+            self._rhythm.model(window.channel, window.sample, verdict.label)
 
-    def _alarm(self, now: int, moment: Moment) -> Iterator[events.Event]:
-        findings = (run.finding(now, channel, self.limits) for (channel, _), run in self._runs.items())
-        finding = next((found for found in findings if found is not None), None)
-        kind: events.AlarmKind = "ventricular_tachycardia"
-        clear_after, update_after = round(self.limits.clear_s * self._fs), round(UPDATE_S * self._fs)
-        transition = self._machine.step(finding, now, clear_after, update_after)
-        if transition is not None:
-            silenced = now < self._silences.get(kind, 0)
-            yield alarm_event(self._stamp, moment, kind, "high", transition, now, self._fs, silenced)
+    def _rhythm_changed(self, change: Change | None, moment: Moment) -> Iterator[events.Event]:
+        if change is not None:
+            judged = self._judged
+            judged.rhythm, judged.rhythm_since, judged.rhythm_known = change.rhythm, change.since, change.known
+            judged.rhythm_channel, judged.rhythm_evidence = change.channel, change.evidence
+            yield rhythm_event(self._stamp, moment, change)

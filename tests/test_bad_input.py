@@ -11,7 +11,10 @@ from edge_agent import __version__
 from edge_agent.cli import build_parser, main
 from edge_agent.example import example_config
 
-COMMANDS = ("run", "check", "example", "demo", "replay", "simulate", "ports", "sniff", "watch")
+COMMANDS = (
+    *("run", "check", "example", "demo", "replay", "simulate", "ports", "sniff", "watch", "review", "models", "tpu"),
+    *("doctor", "install-service", "uninstall-service"),
+)
 GOOD = '[[stream]]\nname = "bed"\n[stream.source]\ntype = "simulated"\n'
 FILE = '[[stream]]\nname = "bed"\n[stream.source]\ntype = "file"\n'
 
@@ -165,13 +168,13 @@ def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(SystemExit) as ended:
         main([command, "--help"] if command else ["--help"])
     assert ended.value.code == 0
-    assert re.search(rf"example:\n  edge-agent {command}", capsys.readouterr().out)
+    assert re.search(rf"examples?:\n  (sudo )?edge-agent {command}", capsys.readouterr().out)
 
 
 def test_the_commands_are_all_tried_here() -> None:
     listed = re.search(r"COMMAND\n(.*?)\n\n", build_parser().format_help(), re.DOTALL)
     assert listed is not None
-    assert set(re.findall(r"^ {4}(\w+)", listed[1], re.MULTILINE)) == set(COMMANDS)
+    assert set(re.findall(r"^ {4}([\w-]+)", listed[1], re.MULTILINE)) == set(COMMANDS)
 
 
 def test_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,6 +48,7 @@ def alarm(
     seq: int = 0, kind: str = "asystole", state: str = "raised", priority: str = "high", **more: Any
 ) -> events.Alarm:
     fields = {"id": f"a{seq}", "kind": kind, "state": state, "priority": priority, "channel": "II", "since": 900}
+    fields |= {"reason": None, "confidence": 0.75, "active": state != "cleared", "acknowledged": False, "strip": None}
     return events.Alarm.model_validate(
         {**header(seq), **fields, "delay_ms": 0.0, "silenced": False, "evidence": {"pause_s": 4.25}, **more},
         by_name=True,
@@ -86,6 +87,10 @@ def samples() -> dict[str, dict[str, Any]]:
         "availability": events.Availability(device="icu7", stream="bed1", state="online", reason="started", time=NOW),
         "state": events.BridgeState(state="offline"),
         "info": events.Info(device="icu7", session="s1", version="0.1", models=[], config={}),
+        "engine": events.EngineState(
+            device="icu7", session="s1", time=NOW, state="degraded", reason="hung", since=NOW, degradations=1,
+            recoveries=0, last_degraded="hung", models={},
+        ),
     }  # fmt: skip
     broker = {"connected": True, "state": "connected", "dropped": 0, "outbox": {"messages": 3}}
     health = {"schema": "edge-agent/health/1", "device": "icu7", "time": events.iso_utc(NOW), "broker": broker}

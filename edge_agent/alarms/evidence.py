@@ -6,12 +6,17 @@ Filled from beats, onsets, pulses and qualities in the order in which they becam
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeVar
 
-from edge_agent.journey import Beat, Onset, Pulse, Quality
+from edge_agent.journey import Beat, BeatShape, Onset, Pulse, Quality, Texture
 
-BEATS_KEPT = 64
-PULSES_KEPT = 512  # over two minutes at 250 /min
+BEATS_KEPT = 640  # 150 s at 250 /min
+PULSES_KEPT = 640
+TEXTURES_KEPT = 600  # 150 s
+QUALITIES_KEPT = 300  # 150 s
+OUT_OF_BAND = frozenset({"hum", "disagreement"})
+"""What a lead may be called and still show 1 to 20 Hz as well as a good one: nobody agrees on the beats of a fibrillation."""
 
 
 @dataclass(slots=True)
@@ -61,14 +66,45 @@ class EcgEvidence:
     worth: Worth = field(default_factory=Worth)
     since: int = 0
     """Where this channel's unbroken signal began: the start, or the end of the last gap or bad stretch."""
+    clear_since: int = 0
+    """The same, but that two detectors disagree, or mains hum, does not count as bad: shapes can be seen all the same."""
+    textures: deque[Texture] = field(default_factory=lambda: deque(maxlen=TEXTURES_KEPT))
+    """Four a second while there is a signal; the newest last."""
+    shapes: deque[BeatShape] = field(default_factory=lambda: deque(maxlen=BEATS_KEPT))
+    """Of its beats, up to a second and a half after they were found."""
+    qualities: deque[Quality] = field(default_factory=lambda: deque(maxlen=QUALITIES_KEPT))
 
 
 @dataclass(slots=True)
 class PressureEvidence:
     onsets: deque[int] = field(default_factory=lambda: deque(maxlen=BEATS_KEPT))
     pulses: deque[Pulse] = field(default_factory=lambda: deque(maxlen=PULSES_KEPT))
+    """Those that came while the line was usable."""
+    seen: deque[Pulse] = field(default_factory=lambda: deque(maxlen=PULSES_KEPT))
+    """All of them: `alarms.pulses` judges each by its resemblance to the patient's usual pulse."""
+    qualities: deque[Quality] = field(default_factory=lambda: deque(maxlen=QUALITIES_KEPT))
     worth: Worth = field(default_factory=Worth)
     since: int = 0
+
+
+Channel = TypeVar("Channel", EcgEvidence, PressureEvidence)
+
+
+def _copied(channel: Channel) -> Channel:
+    return replace(channel, **{part.name: _still(getattr(channel, part.name)) for part in fields(channel)})
+
+
+def _still(value: Any) -> Any:
+    """Copying a deque is one step for the interpreter, or it says that it was disturbed; then again."""
+    if isinstance(value, Worth):
+        return replace(value)
+    if not isinstance(value, deque):
+        return value
+    while True:
+        try:
+            return value.copy()
+        except RuntimeError:
+            continue
 
 
 @dataclass(slots=True)
@@ -83,6 +119,20 @@ class Evidence:
     rhythm_since: int = 0
     rhythm_known: int = 0
     rhythm_channel: str | None = None
+    rhythm_evidence: dict[str, Any] = field(default_factory=dict)
+    rhythm_judged: bool = False
+    """The verdict lane follows the rhythm, and says it."""
+    judges_stalled: bool = False
+    """It has not been heard of for a while: what it says has to be said here."""
+    absent_since: int | None = None
+    """Where the samples stopped coming; None while they come."""
+    engine_degraded: str | None = None
+    """How the models run otherwise than they should."""
+
+    @property
+    def judged(self) -> bool:
+        """The verdict lane speaks for what needs the beats' classes."""
+        return self.rhythm_judged and not self.judges_stalled
 
     def beat(self, beat: Beat) -> None:
         self.ecg[beat.channel].beats.append(beat.sample)
@@ -93,8 +143,15 @@ class Evidence:
     def pulse(self, pulse: Pulse) -> None:
         """Pulses of a line that is damped, flushed or off are no pressures."""
         line = self._pressure(pulse.channel)
+        line.seen.append(pulse)
         if line.worth.usable:
             line.pulses.append(pulse)
+
+    def shape(self, shape: BeatShape) -> None:
+        self.ecg[shape.channel].shapes.append(shape)
+
+    def texture(self, texture: Texture) -> None:
+        self.ecg[texture.channel].textures.append(texture)
 
     def worth(self, channel: str) -> Worth:
         return (self.ecg.get(channel) or self._pressure(channel)).worth
@@ -102,22 +159,42 @@ class Evidence:
     def quality(self, quality: Quality) -> None:
         lead = self.ecg.get(quality.channel)
         if lead is None:
-            self._pressure(quality.channel).worth.see(quality)
+            line = self._pressure(quality.channel)
+            line.worth.see(quality)
+            line.qualities.append(quality)
             return
+        lead.qualities.append(quality)
+        if not OUT_OF_BAND.issuperset(quality.reasons):
+            lead.clear_since = quality.sample
         was_good = lead.worth.good
         lead.worth.see(quality)
         if quality.good and not was_good:  # beats may have been missed before
             lead.since = max(lead.since, quality.first)
 
+    def picture(self) -> Evidence:
+        """A copy that stays as it is; may be made from another thread while this one is filled."""
+        return replace(
+            self,
+            ecg={name: _copied(lead) for name, lead in self.ecg.items()},
+            abp={name: _copied(line) for name, line in self.abp.items()},
+            pleth={name: _copied(line) for name, line in self.pleth.items()},
+        )
+
     def gap(self, end: int) -> None:
         """Nothing is concluded across missing samples."""
         for ecg in self.ecg.values():
             ecg.beats.clear()
+            ecg.textures.clear()
+            ecg.shapes.clear()
+            ecg.qualities.clear()
             ecg.worth = Worth()
             ecg.since = end
+            ecg.clear_since = end
         for pressure in (*self.abp.values(), *self.pleth.values()):
             pressure.onsets.clear()
             pressure.pulses.clear()
+            pressure.seen.clear()
+            pressure.qualities.clear()
             pressure.worth = Worth()
             pressure.since = end
 

@@ -1,55 +1,135 @@
-"""One alarm's state over time: raised once per episode, cleared when its finding has stayed away long enough."""
+"""One alarm's state over time.
+
+off -> pending -> raised -> off, with one raise for an episode: a finding that flickers within ``clear_after`` samples is one episode.
+
+``pending``: the finding is there, but it has not lasted ``confirm`` samples yet, or the last episode's ``refractory`` time is not over.
+``suppressed``: the finding is there, but another signal speaks against it. Said once an episode; when what was
+against it falls away the alarm
+is raised. A raised alarm that another signal comes to speak against clears, as it would had the finding gone.
+``latched``: the finding has gone, and the alarm stays until it is acknowledged.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_agent.alarms.rules import Finding
+from edge_agent.alarms.rules.base import Finding
+
+Said = Literal["raised", "updated", "cleared", "suppressed"]
+State = Literal["off", "pending", "raised", "latched", "suppressed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """In samples."""
+
+    clear_after: int
+    update_after: int = 0
+    """While it is raised, evidence that has changed is said again after this long; never, if 0."""
+    confirm: int = 0
+    refractory: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    state: Literal["raised", "updated", "cleared"]
+    state: Said
     number: int
     """Counts this alarm's episodes."""
     finding: Finding
     """As it is now; a clear repeats the last one seen."""
+    reason: str | None = None
+    active: bool = True
+    acknowledged: bool = False
 
 
 class AlarmMachine:
-    """Off, or raised; a finding that flickers within ``clear_after`` samples is one episode.
-
-    While it is raised, evidence that has changed is said again after ``update_after`` samples (never, if that is 0).
-    """
-
     def __init__(self) -> None:
-        self._raised: Finding | None = None
+        self.state: State = "off"
+        self.acknowledged = False
+        self._number = 0
         self._seen = 0
+        """When there was last a finding of this episode, for it or (suppressed) against it."""
+        self._finding: Finding | None = None
         self._said: Finding | None = None
         self._said_at = 0
-        self._number = 0
+        self._raised_at = 0
+        self._pending_since: int | None = None
+        self._not_before = 0
 
     @property
     def raised(self) -> bool:
-        return self._raised is not None
+        return self.state in ("raised", "latched")
 
-    def step(self, finding: Finding | None, now: int, clear_after: int, update_after: int = 0) -> Transition | None:
+    def step(
+        self, finding: Finding | None, now: int, times: Times, *, latching: bool = False, acknowledged_at: int = -1
+    ) -> Transition | None:
+        """``acknowledged_at``: the sample at which this kind of alarm was last acknowledged."""
+        acknowledged = self.raised and not self.acknowledged and acknowledged_at >= self._raised_at
+        if acknowledged:
+            self.acknowledged = True
+        if finding is not None and finding.against is None:
+            return self._found(finding, now, times, acknowledged)
+        self._pending_since = None
+        if self.raised:
+            against = None if finding is None else finding.against
+            return self._missing(now, times, against, latching, acknowledged)
         if finding is not None:
-            self._seen = now
-            new = self._raised is None
-            self._raised = finding
-            if new:
-                self._number += 1
-                return self._say("raised", finding, now)
-            changed = self._said is None or finding.evidence != self._said.evidence
-            if update_after and changed and now - self._said_at >= update_after:
-                return self._say("updated", finding, now)
-        elif self._raised is not None and now - self._seen >= clear_after:
-            last, self._raised = self._raised, None
-            return self._say("cleared", last, now)
+            return self._against(finding, now)
+        if self.state != "suppressed" or now - self._seen >= times.clear_after:
+            self.state = "off"
         return None
 
-    def _say(self, state: Literal["raised", "updated", "cleared"], finding: Finding, now: int) -> Transition:
-        self._said, self._said_at = finding, now
-        return Transition(state, self._number, finding)
+    def end(self, now: int, reason: str) -> Transition | None:
+        """Nothing more can be known: whatever it was is over."""
+        raised = self.raised
+        self._pending_since = None
+        self.state = "off"
+        return self._say("cleared", now, reason, active=False) if raised else None
+
+    def _found(self, finding: Finding, now: int, times: Times, acknowledged: bool) -> Transition | None:
+        if self.raised:
+            self._seen, self._finding = now, finding
+            back, self.state = self.state == "latched", "raised"
+            changed = self._said is None or finding.evidence != self._said.evidence
+            due = times.update_after and changed and now - self._said_at >= times.update_after
+            return self._say("updated", now) if due or acknowledged or back else None
+        if self._pending_since is None:
+            self._pending_since = now
+        if now - self._pending_since < times.confirm or now < self._not_before:
+            if self.state != "suppressed":
+                self.state = "pending"
+            return None
+        if self.state != "suppressed":  # that episode has its number already
+            self._number += 1
+        self._seen, self._finding = now, finding
+        self.state = "raised"
+        self._raised_at = now
+        self.acknowledged = False
+        return self._say("raised", now)
+
+    def _missing(
+        self, now: int, times: Times, against: str | None, latching: bool, acknowledged: bool
+    ) -> Transition | None:
+        if now - self._seen < times.clear_after:
+            return self._say("updated", now) if acknowledged else None
+        if latching and not self.acknowledged:
+            first, self.state = self.state == "raised", "latched"
+            return self._say("updated", now, against, active=False) if first else None
+        self.state = "off"
+        self._not_before = now + times.refractory
+        return self._say("cleared", now, against, active=False)
+
+    def _against(self, finding: Finding, now: int) -> Transition | None:
+        first = self.state != "suppressed"
+        self.state = "suppressed"
+        self._seen, self._finding = now, finding
+        if not first:
+            return None
+        self._number += 1
+        return self._say("suppressed", now, finding.against)
+
+    def _say(self, state: Said, now: int, reason: str | None = None, *, active: bool = True) -> Transition:
+        assert self._finding is not None  # nothing is said before there was one
+        self._said, self._said_at = self._finding, now
+        return Transition(state, self._number, self._finding, reason, active, self.acknowledged)

@@ -13,67 +13,87 @@ from collections import deque
 
 import numpy as np
 
+from edge_agent.signal.measure import close_pairs
+
 INTERVALS = 30
 TOLERANCE_S = 0.03
+LEAST_PAIRS = 5
 ENTER = -1.2
 LEAVE = -1.6
+MOST_S = 90.0
+"""Intervals from so far apart are no picture of now."""
 CONFIRM = 10
 """Beats that must agree before the rhythm changes: single odd stretches do not flap it."""
 
 
 def cosen(rr_s: np.ndarray) -> float:
     """Coefficient of sample entropy. The tolerance grows until at least 5 pairs match, as the paper does."""
-    n = rr_s.size
-    apart = np.abs(rr_s[:, None] - rr_s[None, :])
-    upper = np.triu_indices(n, 1)
-    inner = np.triu_indices(n - 1, 1)
-    tolerance = TOLERANCE_S
-    for _ in range(12):
-        close = apart < tolerance
-        one = int(close[upper].sum())
-        two = int((close[:-1, :-1] & close[1:, 1:])[inner].sum())
-        if two >= 5:
-            break
-        tolerance *= 1.25
+    one, two, tolerance = close_pairs(rr_s, TOLERANCE_S, LEAST_PAIRS)
     if one == 0 or two == 0:
         return math.inf
     entropy = -math.log(two / one)
-    return entropy + math.log(2 * tolerance) - math.log(float(np.mean(rr_s)))
+    return entropy + math.log(2 * tolerance) - math.log(float(rr_s.sum()) / rr_s.size)
 
 
 class RhythmFollower:
-    """unknown, N or AFIB; each change with the beat at which the new rhythm began to show."""
+    """unknown, N or AFIB, of one lead; each change with the beat at which the new rhythm began to show.
+
+    Only intervals between two beats of the heart's own are looked at (as heart rate variability does, Task Force
+    1996): the short and the long
+    one around a ventricular beat say nothing of the atria. And a model that looked at the same intervals and calls
+    them ordered is believed:
+    entropy alone cannot tell an irregular sinus rhythm, a model of 64 intervals can.
+    """
 
     def __init__(self, fs: float) -> None:
         self._fs = fs
-        self._beats: deque[int] = deque(maxlen=INTERVALS + 1)
+        self._intervals: deque[tuple[int, int]] = deque(maxlen=INTERVALS)
+        """First and last beat of each."""
+        self._before: tuple[int, bool] | None = None
+        """The last beat, and whether it was ventricular."""
         self.rhythm = "unknown"
         self.entropy: float | None = None
+        self.last = 0
+        """The newest beat."""
         self._leaning = "unknown"
         self._agree = 0
         self._lean_since = 0
 
     def gap(self) -> None:
-        self._beats.clear()
+        self._intervals.clear()
+        self._before = None
         self._leaning, self._agree = self.rhythm, 0
         self.entropy = None
+
+    def skip(self) -> None:
+        """A beat that cannot be counted on: no interval ends or begins with it. Those before it stay what they were."""
+        self._before = None
 
     def forget(self) -> None:
         """Too long away for the old rhythm to be believed."""
         self.rhythm = "unknown"
         self.gap()
 
-    def beat(self, sample: int) -> int | None:
-        """Take a beat; where the new rhythm began if this beat settled a change."""
-        self._beats.append(sample)
-        if len(self._beats) <= INTERVALS:
+    def beat(self, sample: int, *, ventricular: bool = False, ordered: bool = False) -> int | None:
+        """Take a beat; where the new rhythm began if this beat settled a change. ``ordered``: a model says so."""
+        before, self._before = self._before, (sample, ventricular)
+        self.last = sample
+        if before is None:
             return None
-        rr_s = np.diff(np.array(self._beats, np.float64)) / self._fs
-        self.entropy = cosen(rr_s)
-        leaning = "AFIB" if self.entropy > (LEAVE if self.rhythm == "AFIB" else ENTER) else "N"
+        if not (ventricular or before[1]):
+            self._intervals.append((before[0], sample))
+        if len(self._intervals) < INTERVALS:
+            return None
+        self.entropy = cosen(np.array([(b - a) / self._fs for a, b in self._intervals]))
+        first = self._intervals[0][0]
+        sparse = sample - first > MOST_S * self._fs
+        if sparse and self.rhythm != "AFIB":
+            return None
+        irregular = self.entropy > (LEAVE if self.rhythm == "AFIB" else ENTER)
+        leaning = "AFIB" if irregular and not ordered and not sparse else "N"
         if leaning != self._leaning:
             self._leaning, self._agree = leaning, 0
-            self._lean_since = self._beats[0] if self.rhythm == "unknown" else self._beats[INTERVALS // 2]
+            self._lean_since = first if self.rhythm == "unknown" else self._intervals[INTERVALS // 2][0]
         self._agree += 1
         if self._agree < CONFIRM or leaning == self.rhythm:
             return None

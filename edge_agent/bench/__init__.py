@@ -1,1 +1,1 @@
-"""``edge-bench``: how long the models take on this device, said so that it can be believed."""
+"""``edge-bench``: how long models, streams and the whole agent take on this device, said so that it can be believed."""

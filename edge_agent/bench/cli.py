@@ -1,94 +1,152 @@
-"""``edge-bench``: times the models on this device and writes a report for each."""
+"""``edge-bench``: the command line. Exit status 0, 1 for what went wrong, 2 for usage, 3 for a limit passed, 130 for Ctrl-C."""
 
 from __future__ import annotations
 
 import argparse
-import json
+import signal
 import sys
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
-from edge_agent import __version__
-from edge_agent.bench.environment import environment
-from edge_agent.bench.single import Method, measure
-from edge_agent.errors import EdgeAgentError, OutputError
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.bench.arguments import build_parser, plan
+from edge_agent.bench.files import ReportError
+from edge_agent.errors import EdgeAgentError
 
-SCHEMA = "edge-agent/bench/1"
-
-
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="edge-bench",
-        description="Latency of the models on this device: back to back, after a warm-up, with percentiles.",
-        epilog="example:\n  edge-bench --device-name pi4-usb --out reports",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"edge-bench {__version__}")
-    parser.add_argument("--models-dir", type=Path, default=None, help="default: the shipped models")
-    parser.add_argument("--models", metavar="NAME,...", help="default: all of the folder")
-    parser.add_argument("--device-name", metavar="NAME", help="default: the host's name")
-    parser.add_argument(
-        "--out", type=Path, default=Path("reports"), help="folder of the reports (default: %(default)s)"
-    )
-    parser.add_argument("--seconds", type=float, default=Method().run_s, help="least run time (default: %(default)g)")
-    parser.add_argument("--calls", type=int, default=Method().run_calls, help="least calls (default: %(default)d)")
-    return parser
-
-
-def _reports(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    names = None if arguments.models is None else [name.strip() for name in arguments.models.split(",")]
-    models = load_models(arguments.models_dir or shipped_models(), names)
-    method = Method(run_s=arguments.seconds, run_calls=arguments.calls)
-    around = environment(arguments.device_name)
-    return [
-        {
-            "schema": SCHEMA,
-            "model": name,
-            "version": model.artifact.manifest.version,
-            "digest": model.artifact.digest,
-            "environment": around,
-            "results": [measure(model, method)],
-        }
-        for name, model in models.items()
-    ]
-
-
-def write_report(report: dict[str, Any], folder: Path) -> Path:
-    name = f"summary-{report['environment']['device']}-{report['model']}-{date.today():%Y-%m-%d}.json"
-    path = folder / name.replace("/", "-")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}") from None
-    return path
+LIMIT_PASSED = 3
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if not 0 < arguments.seconds <= 3600 or not 1 <= arguments.calls <= 10_000_000:
-        parser.error("--seconds must be within 0..3600 and --calls within 1..10000000")
+    arguments = parser.parse_args(_with_command(sys.argv[1:] if argv is None else argv))
     try:
-        reports = _reports(arguments)
-        print(f"{'model':<24} {'backend':<18} {'calls':>8} {'p50 us':>8} {'p99 us':>8} {'max us':>9}  verdict")
-        for report in reports:
-            for result in report["results"]:
-                verdict = "VALID" if result["valid"] else "INVALID: " + ", ".join(result["reasons"])
-                percentiles = result["percentiles_us"]
-                print(
-                    f"{report['model']:<24} {result['backend']:<18} {result['count']:>8} {percentiles['p50']:>8.1f} "
-                    f"{percentiles['p99']:>8.1f} {result['max_us']:>9.1f}  {verdict}"
-                )
-            print(f"  {write_report(report, arguments.out)}")
+        return {"run": _run, "compare": _compare, "publish": _publish, "collect": _collect, "page": _page}[
+            arguments.command
+        ](arguments)
     except EdgeAgentError as error:
         print(f"edge-bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        return 1
+
+
+def _with_command(argv: Sequence[str]) -> list[str]:
+    """``edge-bench --device-name pi4`` runs, as it always did."""
+    first = argv[0] if argv else ""
+    known = ("run", "compare", "publish", "collect", "page", "-h", "--help", "--version")
+    return list(argv) if first in known else ["run", *argv]
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from edge_agent.bench import page, plots, png, table
+    from edge_agent.bench.board import Board
+    from edge_agent.bench.method import Session
+    from edge_agent.bench.run import run
+
+    session = Session(show_progress=False if arguments.quiet else None)
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if session.interrupted:
+            raise KeyboardInterrupt
+        session.interrupted = True
+        print("\nedge-bench: stopping; what was measured is written (Ctrl-C again: not even that)", file=sys.stderr)
+
+    before = signal.signal(signal.SIGINT, stop)
+    valid, checks = True, []
+    try:
+        for report, path in run(plan(arguments), session, Board(), lambda text: print(text, file=sys.stderr)):
+            for text in table.tables(report):
+                print(f"{text}\n")
+            if arguments.html:
+                page.write(page.page([report]), path.with_suffix(".html"))
+            if arguments.png:
+                png.write(list(plots.plots(report)), path.with_suffix(".png"))
+            if arguments.markdown:
+                page.write("\n\n".join(table.tables(report)) + "\n", path.with_suffix(".md"))
+            print(f"{path}\n", flush=True)
+            valid = valid and all(one.valid for one in report.results)
+            checks += [one.self_check.passed for one in report.results if one.self_check is not None]
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if session.interrupted:
+        return 130
+    if arguments.self_check and not (checks and all(checks)):
+        print("edge-bench: its own overhead is above the limit", file=sys.stderr)
+        return LIMIT_PASSED
+    if arguments.strict and not valid:
+        print("edge-bench: not all of it is VALID", file=sys.stderr)
+        return LIMIT_PASSED
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from edge_agent.bench import page
+    from edge_agent.bench.compare import compare, exceeded
+    from edge_agent.bench.files import read
+
+    reports = [read(path) for path in arguments.reports]
+    print(compare(reports))
+    if arguments.html is not None:
+        whole = [one.report for one in reports if one.report is not None]
+        print(page.write(page.page(whole), arguments.html))
+    passed = exceeded(reports, arguments.fail_if)
+    for text in passed:
+        print(f"edge-bench: {text}", file=sys.stderr)
+    return LIMIT_PASSED if passed else 0
+
+
+def _publish(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
+    from edge_agent.bench.files import read, summary
+    from edge_agent.bench.fleet import publish
+
+    summaries = []
+    for path in arguments.reports:
+        report = read(path).report
+        if report is None:
+            raise ReportError(f"{path}: of the earlier schema: it compares, but cannot be published")
+        summaries.append(summary(report))
+    for topic in publish(config.load(arguments.config).mqtt, summaries):
+        print(topic)
+    return 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
+    from edge_agent.bench import page, plots, png, table
+    from edge_agent.bench.fleet import collect
+
+    found, damaged = collect(config.load(arguments.config).mqtt)
+    for text in damaged:
+        print(f"edge-bench: passed over: {text}", file=sys.stderr)
+    if not found:
+        print("edge-bench: no summary on the broker\n  edge-bench publish REPORT... puts one there", file=sys.stderr)
+        return 1
+    print(table.fleet(found))
+    if arguments.html is not None:
+        print(page.write(page.fleet_page(found), arguments.html))
+    if arguments.png is not None:
+        print(png.write(list(plots.fleet(found)), arguments.png))
+    return 0
+
+
+def _page(arguments: argparse.Namespace) -> int:
+    from edge_agent.bench import page, plots, png
+    from edge_agent.bench.files import read
+
+    reports = []
+    for path in arguments.reports:
+        report = read(path).report
+        if report is None:
+            raise ReportError(f"{path}: of the earlier schema: it holds nothing to be drawn")
+        reports.append(report)
+    out: Path = arguments.out
+    if out.suffix == ".png":
+        print(png.write([plot for report in reports for plot in plots.plots(report)], out))
+    else:
+        print(page.write(page.page(reports), out))
     return 0
 
 

@@ -17,11 +17,14 @@ from pydantic import ValidationError
 
 from edge_agent import __version__
 from edge_agent.errors import ArtifactError
+from edge_agent.inference.binding import Feed
 from edge_agent.inference.engine import CpuEngine, Engine
-from edge_agent.inference.manifest import Manifest, RrInput, SignalInput
+from edge_agent.inference.installed import signature
+from edge_agent.inference.manifest import Manifest, ModelInput
 from edge_agent.journey import Samples
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_MANIFEST_BYTES = 1024 * 1024
 _TOO_BIG = f"over {MAX_FILE_BYTES >> 20} MiB"
 # What NumPy and zipfile raise at a damaged archive; TypeError and AttributeError: a single array instead of several.
 _UNREADABLE = (
@@ -42,19 +45,23 @@ class Artifact:
     golden_inputs: tuple[Samples, ...]
     """One array per input, first axis = cases."""
     golden_outputs: Samples
+    edgetpu: bytes | None = None
+    """The same model compiled for the Edge TPU, where the artifact holds it."""
+    signer: str | None = None
+    """The trusted key that its signature was verified with."""
 
     @property
     def name(self) -> str:
         return self.manifest.name
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read for ever
             raise ArtifactError(f"{path}: is not a file", remedy="install the artifact again")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ArtifactError(f"{path}: {_TOO_BIG}", remedy="this is no edge model")
+        if status.st_size > most:
+            raise ArtifactError(f"{path}: over {most >> 20} MiB", remedy="this is no edge model")
         return path.read_bytes()
     except ArtifactError:
         raise
@@ -62,32 +69,47 @@ def _read(path: Path) -> bytes:
         raise ArtifactError(f"{path}: {error.strerror or error}", remedy="install the artifact again") from None
 
 
-def _version(text: str) -> tuple[int, ...]:
+def version_key(text: str) -> tuple[int, ...]:
+    """Versions compare as numbers: 0.10 comes after 0.9."""
     return tuple(int(part) for part in text.split("."))
 
 
-def load(folder: Path) -> Artifact:
-    """Read an artifact and verify everything that can be verified without running it.
-
-    Digests come before anything is parsed: a TFLite file with ten flipped bytes loads and runs.
-    """
-    if not folder.is_dir():
-        raise ArtifactError(
-            f"{folder}: no such model folder", remedy="see the models that are there: ls " + str(folder.parent)
-        )
-    raw = _read(folder / "manifest.json")
+def parse_manifest(raw: bytes, where: str) -> Manifest:
+    """The manifest in these bytes, fit for this agent. ``where``: for the message."""
     try:
         manifest = Manifest.model_validate(json.loads(raw))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{folder / 'manifest.json'}: {place or 'manifest'}: {first['msg']}") from None
+        raise ArtifactError(f"{where}: {place or 'manifest'}: {first['msg']}") from None
     except (ValueError, RecursionError) as error:  # ValueError: JSON or UTF-8 that is none, a number of 5000 digits
-        raise ArtifactError(f"{folder / 'manifest.json'}: not JSON ({error})") from None
-    if _version(manifest.minimum_agent_version) > _version(__version__):
+        raise ArtifactError(f"{where}: not JSON ({error})") from None
+    if version_key(manifest.minimum_agent_version) > version_key(__version__):
         raise ArtifactError(
-            f"{folder}: needs edge-agent {manifest.minimum_agent_version}, this is {__version__}",
+            f"{where}: needs edge-agent {manifest.minimum_agent_version}, this is {__version__}",
             remedy="upgrade edge-agent",
+        )
+    return manifest
+
+
+def load(folder: Path, policy: signature.Policy = signature.ANY) -> Artifact:
+    """Read an artifact and verify everything that can be verified without running it.
+
+    The signature comes before the manifest is parsed, and digests before anything else is: a TFLite file with ten flipped
+    bytes loads and runs.
+    """
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"{folder}: no such model folder", remedy="see the models that are there: ls " + str(folder.parent)
+        )
+    raw = _read(folder / "manifest.json", MAX_MANIFEST_BYTES)
+    signer = signature.check(raw, _signature(folder, policy), policy, str(folder))
+    manifest = parse_manifest(raw, str(folder / "manifest.json"))
+    unlisted = sorted(path.name for path in folder.glob("*.tflite") if path.name not in manifest.files)
+    if unlisted:
+        raise ArtifactError(
+            f"{folder / unlisted[0]}: the manifest does not list it: nobody vouches for what is in it",
+            remedy="remove it, or pack the artifact again",
         )
     contents: dict[str, bytes] = {}
     for name, digest in manifest.files.items():
@@ -107,16 +129,25 @@ def load(folder: Path) -> Artifact:
         tflite=contents["model.tflite"],
         golden_inputs=inputs,
         golden_outputs=outputs,
+        edgetpu=contents.get("model_edgetpu.tflite"),
+        signer=signer,
     )
 
 
-def input_size(part: object) -> int:
+def _signature(folder: Path, policy: signature.Policy) -> bytes | None:
+    """Not read where nobody asks for it."""
+    path = folder / signature.FILE
+    return _read(path) if (policy.keys or policy.required) and path.exists() else None
+
+
+def input_size(part: ModelInput) -> int:
     """Numbers that one input holds."""
-    if isinstance(part, SignalInput):
-        return part.samples
-    if isinstance(part, RrInput):
-        return part.intervals
-    return len(part.features)  # type: ignore[attr-defined]  # FeatureInput, the third of the union
+    return part.size
+
+
+def feeds_of(manifest: Manifest) -> list[Feed]:
+    """The inputs, as an engine binds them to the file's tensors."""
+    return [Feed(part.name, part.size, part.tensor) for part in manifest.inputs]
 
 
 def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples, ...], Samples]:
@@ -141,8 +172,11 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
             raise ArtifactError(
                 f"{path}: {part.name} has shape {arrays[part.name].shape}, the manifest says ({cases}, {input_size(part)})"
             )
-    if arrays["output"].shape != (cases, len(manifest.labels)):
-        raise ArtifactError(f"{path}: output has shape {arrays['output'].shape}, labels are {len(manifest.labels)}")
+    if arrays["output"].shape != (cases, manifest.output_size):
+        raise ArtifactError(
+            f"{path}: output has shape {arrays['output'].shape}, labels are {len(manifest.labels)}:"
+            f" ({cases}, {manifest.output_size}) is wanted"
+        )
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ArtifactError(f"{path}: holds values that are not finite")
     return tuple(arrays[part.name] for part in manifest.inputs), arrays["output"]
@@ -151,8 +185,14 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
 def open_engine(artifact: Artifact) -> Engine:
     """A CPU engine that has reproduced the golden vectors; anything less is refused."""
     manifest = artifact.manifest
-    sizes = [input_size(part) for part in manifest.inputs]
-    engine = CpuEngine(artifact.tflite, sizes, len(manifest.labels), where=str(artifact.folder / "model.tflite"))
+    engine = CpuEngine(
+        artifact.tflite,
+        feeds_of(manifest),
+        manifest.output_size,
+        where=str(artifact.folder / "model.tflite"),
+        demanded=manifest.quantisation,
+        index=manifest.output.holds == "index",
+    )
     worst = verify(artifact, engine)
     if not worst <= manifest.golden.tolerance:
         raise ArtifactError(

@@ -7,14 +7,19 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from edge_agent.errors import ArtifactError, EngineError
+from edge_agent.inference.binding import Bound, Feed, Tensor, quantise, tensor_of
+from edge_agent.inference.tflite.vet import vetted
 from edge_agent.journey import Samples
+
+__all__ = ["RUNTIMES", "THREADS", "CpuEngine", "Engine", "Feed", "Tensor", "find_runtime", "quantise", "tensor_of"]
+
+THREADS = 1
+_GREETING = threading.Lock()
 
 # Best first: litert has XNNPACK for int8 on every platform (5 us where tflite-runtime takes 21); tensorflow is for
 # those who have nothing else, and costs a second and 400 MB to import.
@@ -34,15 +39,6 @@ class Engine(Protocol):
         """One flat float array per input of the manifest, in its order; the flat output."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
-    index: int
-    shape: tuple[int, ...]
-    dtype: Any
-    scale: float
-    zero_point: int
-
-
 def find_runtime() -> tuple[str, Any]:
     """The first runtime that imports: its name and its Interpreter class."""
     for name, module in RUNTIMES:
@@ -56,76 +52,75 @@ def find_runtime() -> tuple[str, Any]:
     )
 
 
-def tensor_of(detail: dict[str, Any], where: str) -> Tensor:
-    shape = tuple(int(size) for size in detail["shape"])
-    if any(size < 1 for size in shape) or any(int(size) < 1 for size in detail.get("shape_signature", shape)):
-        raise ArtifactError(
-            f"{where}: tensor {detail['name']!r} has a dynamic shape", remedy="export it with batch size 1"
-        )
-    dtype = detail["dtype"]
-    if dtype not in (np.int8, np.uint8, np.float32):
-        raise ArtifactError(
-            f"{where}: tensor {detail['name']!r} is {np.dtype(dtype)}; int8, uint8 or float32 is wanted"
-        )
-    scale, zero_point = detail["quantization"]
-    if dtype != np.float32 and not scale > 0:
-        raise ArtifactError(f"{where}: tensor {detail['name']!r} is {np.dtype(dtype)} but has no scale")
-    return Tensor(int(detail["index"]), shape, dtype, float(scale), int(zero_point))
-
-
 class CpuEngine:
-    """A TFLite interpreter on one thread: for models this small, a second thread costs more than it brings."""
+    """A TFLite interpreter on one thread: for models this small, a second thread costs more than it brings.
 
-    def __init__(self, tflite: bytes, input_sizes: list[int], output_size: int, *, where: str = "model") -> None:
+    The file is read and vetted before the runtime sees it. ``feeds``: the manifest's inputs, or their sizes alone, in the order of the
+    tensors' names. ``demanded``: the type that all of it computes in. ``index``: its output is the number of a label.
+    """
+
+    def __init__(
+        self,
+        tflite: bytes,
+        feeds: Sequence[Feed] | Sequence[int],
+        output_size: int,
+        *,
+        where: str = "model",
+        demanded: str | None = None,
+        index: bool = False,
+    ) -> None:
         runtime, interpreter_class = find_runtime()
+        found = vetted(tflite, where, demanded=demanded)
         try:
             with _without_banner():
-                self._interpreter = interpreter_class(model_content=tflite, num_threads=1)
-                self._interpreter.allocate_tensors()
+                interpreter = interpreter_class(model_content=tflite, num_threads=THREADS)
+                interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
-            text = str(error).split("\n")[0]
+            text = (str(error).split("\n") or [""])[0]
             raise ArtifactError(f"{where}: {runtime} cannot load it ({text})") from None
-        details = self._interpreter.get_input_details()
-        if len(details) != len(input_sizes):
-            raise ArtifactError(f"{where}: has {len(details)} inputs, the manifest describes {len(input_sizes)}")
-        # TFLite may list inputs in another order than the manifest: exporters name them serving_default_<i>:0.
-        details = sorted(details, key=lambda detail: str(detail["name"]))
-        self._inputs = [tensor_of(detail, where) for detail in details]
-        for tensor, size in zip(self._inputs, input_sizes, strict=True):
-            if int(np.prod(tensor.shape)) != size:
-                raise ArtifactError(f"{where}: an input takes {tensor.shape}, the manifest gives {size} numbers")
-        outputs = self._interpreter.get_output_details()
-        if len(outputs) != 1:
-            raise ArtifactError(f"{where}: has {len(outputs)} outputs; one is wanted")
-        self._output = tensor_of(outputs[0], where)
-        if int(np.prod(self._output.shape)) != output_size:
-            raise ArtifactError(f"{where}: its output is {self._output.shape}, the manifest names {output_size} labels")
+        self._bound = Bound(
+            interpreter,
+            [feed if isinstance(feed, Feed) else Feed("", feed) for feed in feeds],
+            output_size,
+            signature=found.signature,
+            variables=found.variables,
+            index=index,
+            where=where,
+        )
         self.backend = f"cpu/{runtime}"
 
+    @property
+    def batch(self) -> int:
+        """Windows that one call has room for."""
+        return self._bound.batch
+
     def invoke(self, inputs: tuple[Samples, ...]) -> Samples:
-        for tensor, values in zip(self._inputs, inputs, strict=True):
-            self._interpreter.set_tensor(tensor.index, quantise(values, tensor))
         try:
-            # A recurrent file keeps its state from call to call; a window must not know the one before it.
-            self._interpreter.reset_all_variables()
-            self._interpreter.invoke()
-        except RuntimeError as error:
-            raise EngineError(f"{self.backend} failed at a call: {str(error).splitlines()[0]}") from None
-        raw = self._interpreter.get_tensor(self._output.index).reshape(-1)
-        if self._output.dtype == np.float32:
-            return np.asarray(raw, np.float32)
-        return np.asarray((raw.astype(np.float32) - self._output.zero_point) * np.float32(self._output.scale))
+            return self._bound.run(inputs)
+        except (RuntimeError, ValueError) as error:
+            raise self._failed(error) from None
+
+    def invoke_many(self, windows: Sequence[tuple[Samples, ...]]) -> list[Samples]:
+        """The outputs of several windows; a file with a batch takes as many of them at once."""
+        try:
+            return self._bound.run_many(windows)
+        except (RuntimeError, ValueError) as error:
+            raise self._failed(error) from None
+
+    def _failed(self, error: Exception) -> EngineError:
+        what = error.what if isinstance(error, EngineError) else (str(error).splitlines() or [type(error).__name__])[0]
+        return EngineError(f"{self.backend} failed at a call: {what}")
 
 
 @contextlib.contextmanager
 def _without_banner() -> Iterator[None]:
     """The runtime greets on the standard error ("INFO: Created TensorFlow Lite XNNPACK delegate") and has no switch for it.
 
-    Whatever else it writes there is passed on.
+    Whatever else it writes there is passed on. One at a time: two threads would give each other's file back as the real one.
     """
-    sys.stderr.flush()
-    real = os.dup(2)
-    with tempfile.TemporaryFile() as caught:
+    with _GREETING, tempfile.TemporaryFile() as caught:
+        sys.stderr.flush()
+        real = os.dup(2)
         os.dup2(caught.fileno(), 2)
         try:
             yield
@@ -136,13 +131,3 @@ def _without_banner() -> Iterator[None]:
             for line in caught.read().splitlines(keepends=True):
                 if not line.startswith(b"INFO:"):
                     os.write(2, line)
-
-
-def quantise(values: Samples, tensor: Tensor) -> np.ndarray[Any, Any]:
-    """To the tensor's own type and shape; values outside its range saturate, as they do on the device."""
-    if tensor.dtype == np.float32:
-        return values.astype(np.float32, copy=False).reshape(tensor.shape)
-    limits = np.iinfo(tensor.dtype)
-    scaled = np.rint(values * np.float32(1.0 / tensor.scale)) + tensor.zero_point
-    clipped: np.ndarray[Any, Any] = np.clip(scaled, limits.min, limits.max).astype(tensor.dtype)
-    return clipped.reshape(tensor.shape)

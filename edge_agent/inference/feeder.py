@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from edge_agent.inference.feeding import feeding_of
 from edge_agent.inference.manifest import FeatureInput, Manifest, ModelInput, RrInput, SignalInput
 from edge_agent.journey import Samples, Window
 from edge_agent.signal.ring import Overwritten, Ring
@@ -21,6 +23,8 @@ from edge_agent.signal.usual_beat import (
     interval_is_long,
 )
 from edge_agent.signal.windows import Cutter, normalise
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Pending:
 
 Grid = tuple[float, int, int]
 """Rate, samples, samples before the anchor."""
+Cut = tuple[Grid, int]
+"""Of which channel, by its place in the ring."""
 USUAL_GRID: Grid = (RATE_HZ, SAMPLES, BEFORE)
 
 
@@ -59,36 +65,54 @@ def _rr_features(part: FeatureInput, rr: RrHistory) -> Samples:
 
 
 class Feeder:
-    """Feeds one model from one channel."""
+    """Feeds one model from one channel, and from others of its kind where an input names them.
 
-    def __init__(self, manifest: Manifest, channel: str, channel_index: int, fs: float) -> None:
+    ``others``: the channels of this kind that the stream has, in order, by name; only where inputs want more than the own one.
+    """
+
+    def __init__(
+        self, manifest: Manifest, channel: str, channel_index: int, fs: float, others: Mapping[str, int] | None = None
+    ) -> None:
         self.manifest = manifest
+        self.feeding = feeding_of(manifest)
         self.channel = channel
         self._index = channel_index
         self._fs = fs
         self._beats = 0
         # Inputs on the same grid share what is cut there.
-        self._cutters: dict[Grid, Cutter] = {}
+        self._cutters: dict[Cut, Cutter] = {}
+        self._from: dict[str, tuple[int, ...]] = {}
+        there = {channel: channel_index, **(others or {})}
+        names = [channel]
         self._usual: UsualBeat | None = None
         self._running: dict[Grid, Running] = {}
         for part in manifest.inputs:
             if isinstance(part, SignalInput):
-                self._cutter(_grid(part))
+                named = channels_of(part, channel, list(others or there))
+                names += named
+                self._from[part.name] = tuple(there[name] for name in named)
+                for index in self._from[part.name]:
+                    self._cutter(_grid(part), index)
                 if part.needs_usual:
                     self._running[_grid(part)] = Running(part.samples)
+        self.channels = tuple(dict.fromkeys(names))
+        """All that its windows are cut from, the own one first."""
         if any(part.needs_usual for part in manifest.inputs if not isinstance(part, RrInput)):
             self._usual = UsualBeat()
-            self._cutter(USUAL_GRID)
+            self._cutter(USUAL_GRID, channel_index)
+        cutters = self._cutters.values()
+        first, end = min((one.first for one in cutters), default=0), max((one.end for one in cutters), default=0)
+        self._reach = first, end
 
-    def _cutter(self, grid: Grid) -> None:
+    def _cutter(self, grid: Grid, index: int) -> None:
         rate_hz, samples, before = grid
-        self._cutters[grid] = Cutter(fs=self._fs, rate_hz=rate_hz, samples=samples, before=before, normalisation="none")
+        made = Cutter(fs=self._fs, rate_hz=rate_hz, samples=samples, before=before, normalisation="none")
+        self._cutters[grid, index] = made
 
     @property
     def reach(self) -> tuple[int, int]:
         """How far around its anchor a window reaches: samples before, samples after (end)."""
-        cutters = self._cutters.values()
-        return min((cutter.first for cutter in cutters), default=0), max((cutter.end for cutter in cutters), default=0)
+        return self._reach
 
     @property
     def stride(self) -> int | None:
@@ -137,14 +161,14 @@ class Feeder:
             else:
                 shape, learning = None, "no"
                 if self._usual is not None:
-                    shape, learning = self._usual.feed(windows[USUAL_GRID], pending.long)
+                    shape, learning = self._usual.feed(windows[USUAL_GRID, self._index], pending.long)
                 inputs = [
                     self._input(part, number, windows, shape)
                     for part, number in zip(self.manifest.inputs, pending.numbers, strict=True)
                 ]
                 if learning != "no":
                     for grid, running in self._running.items():
-                        running.take(windows[grid], afresh=learning == "afresh")
+                        running.take(windows[grid, self._index], afresh=learning == "afresh")
         return Window(
             model=self.manifest.name,
             channel=self.channel,
@@ -152,30 +176,27 @@ class Feeder:
             known=pending.known,
             inputs=() if abstain else tuple(inputs),
             abstain=abstain,
+            feeding=self.feeding,
         )
 
-    def _windows(self, anchor: int, ring: Ring) -> dict[Grid, Samples] | None:
+    def _windows(self, anchor: int, ring: Ring) -> dict[Cut, Samples] | None:
         """What this model needs of the signal, as it is; None if some of it is missing."""
         windows = {}
-        for grid, cutter in self._cutters.items():
+        for (grid, index), cutter in self._cutters.items():
             try:
-                window = cutter.cut(ring.view(self._index, anchor + cutter.first, anchor + cutter.end))
+                window = cutter.cut(ring.view(index, anchor + cutter.first, anchor + cutter.end))
             except Overwritten:
                 return None
             if window is None:
                 return None
-            windows[grid] = window
+            windows[grid, index] = window
         return windows
 
     def _input(
-        self, part: ModelInput, number: Samples | None, windows: dict[Grid, Samples], shape: Samples | None
+        self, part: ModelInput, number: Samples | None, windows: dict[Cut, Samples], shape: Samples | None
     ) -> Samples:
         if isinstance(part, SignalInput):
-            window = windows[_grid(part)]
-            usual = self._running[_grid(part)].mean if part.needs_usual else None
-            if part.source == "usual":
-                window = np.zeros_like(window) if usual is None else usual
-            return normalise(window, part.normalisation, usual)
+            return self._signal(part, windows)
         assert number is not None  # at_beat abstains otherwise
         if shape is not None and isinstance(part, FeatureInput) and part.needs_usual:
             number = number.copy()
@@ -183,3 +204,47 @@ class Feeder:
                 if name in SHAPE_FEATURES:
                     number[i] = shape[SHAPE_FEATURES.index(name)]
         return number
+
+    def _signal(self, part: SignalInput, windows: dict[Cut, Samples]) -> Samples:
+        grid, usual = _grid(part), None
+        if part.needs_usual:
+            usual = self._running[grid].mean
+        scale, offset = 1.0 if part.scale is None else part.scale, part.offset or 0.0
+        rows = []
+        for index in self._from[part.name]:
+            window = windows[grid, index]
+            if part.source == "usual":
+                window = np.zeros_like(window) if usual is None else usual
+            rows.append(normalise(window, part.normalisation, usual, scale=scale, offset=offset))
+        if len(rows) == 1:
+            return rows[0]
+        return np.concatenate(rows) if part.layout == "channels_first" else np.stack(rows, axis=1).reshape(-1)
+
+
+def channels_of(part: SignalInput, own: str, there: list[str]) -> list[str]:
+    """The names of the channels that an input is cut from; a KeyError for one that the stream has not."""
+    if part.channels == "own":
+        return [own]
+    if part.channels == "all":
+        if len(there) != part.channel_count:
+            raise KeyError(f"{part.channel_count} channels of {part.signal}, it has {len(there)}")
+        return there
+    for name in part.channels:
+        if name not in there:
+            raise KeyError(f"the channel {name!r}")
+    return list(part.channels)
+
+
+def feeders_of(manifest: Manifest, channels: Mapping[str, int], fs: float) -> Iterator[Feeder]:
+    """One for each channel that the model runs on. ``channels``: those of its kind that the stream has, in order, by name."""
+    wanted = manifest.channels
+    names = list(channels)[:1] if wanted == "first" else list(channels) if wanted == "each" else wanted
+    for name in names:
+        if name not in channels:
+            continue
+        try:
+            yield Feeder(manifest, name, channels[name], fs, channels)
+        except KeyError as error:
+            log.warning("model %s does not run on channel %s: it wants %s", manifest.name, name, error.args[0])
+    if channels and not set(names) & set(channels):
+        log.warning("model %s runs on %s; this stream has %s", manifest.name, ", ".join(names), ", ".join(channels))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.inference.artifact import Artifact, load, open_engine
 from edge_agent.inference.engine import Engine
+from edge_agent.inference.feeding import feeding_of
+from edge_agent.inference.installed.trial import Trial
 from edge_agent.inference.manifest import Manifest
 from edge_agent.journey import Samples, Verdict, Window
 
@@ -21,6 +24,8 @@ from edge_agent.journey import Samples, Verdict, Window
 class LoadedModel:
     artifact: Artifact
     engine: Engine
+    trial: Trial | None = None
+    """Watches a model that is new here; None for one that has proved itself."""
 
 
 def shipped_models() -> Path:
@@ -73,30 +78,72 @@ def softmax(scores: Samples) -> Samples:
 
 def label_of(scores: Samples, manifest: Manifest) -> tuple[str | None, dict[str, float], str | None]:
     """The label that the manifest's rules give, the scores by label, and why there is none."""
-    output = manifest.output
+    output, labels = manifest.output, manifest.labels
+    if output.holds == "index":
+        return _numbered(float(scores[0]), labels)
     if output.scores == "softmax":
         scores = softmax(scores)
     elif output.scores == "sigmoid":
         with np.errstate(over="ignore"):  # exp(89) is infinite in float32, and its inverse the right 0
             scores = np.asarray(1 / (1 + np.exp(-scores)), np.float32)
-    named = {label: float(score) for label, score in zip(manifest.labels, scores, strict=True)}
+    values: list[float] = scores.tolist()
+    if output.holds == "score":
+        values = [1 - values[0], values[0]]
+    named = dict(zip(labels, values, strict=True))
+    if not isfinite(sum(values)):
+        return None, {}, "the scores are no numbers"
     # Of the labels that reach their threshold the best one wins; ties go to the label listed first.
-    allowed = [label for label in manifest.labels if named[label] >= output.thresholds.get(label, 0.0)]
+    thresholds = output.thresholds
+    allowed = [label for label in labels if named[label] >= thresholds.get(label, 0.0)] if thresholds else labels
     best = max(allowed, key=named.__getitem__, default=None)
-    if best is None or named[best] < output.abstain_below:
+    if best is None or named[best] < max(output.abstain_below, 0.0):
         return None, named, "score too low"
+    if (
+        output.abstain_margin
+        and named[best] - max(v for label, v in named.items() if label != best) < output.abstain_margin
+    ):
+        return None, named, "scores too close"
     return best, named, None
 
 
-class Judge:
-    """Holds the engines. Not safe for several threads at once: one thread owns it."""
+def _numbered(number: float, labels: Sequence[str]) -> tuple[str | None, dict[str, float], str | None]:
+    if not 0 <= number < len(labels):
+        return None, {}, f"the model says label {number:.0f}, there are {len(labels)}"
+    said = labels[int(number)]
+    return said, {label: float(label == said) for label in labels}, None
 
-    def __init__(self, models: dict[str, LoadedModel]) -> None:
+
+MOST_RETIRED = 16
+"""Models kept for windows that wait; more changes than this within a queue's length there are not."""
+
+
+def _feeding(models: Mapping[str, LoadedModel]) -> dict[str, str]:
+    return {name: feeding_of(model.artifact.manifest) for name, model in models.items()}
+
+
+class Judge:
+    """Holds the engines. One thread asks; any thread may swap."""
+
+    def __init__(self, models: Mapping[str, LoadedModel]) -> None:
         self.models = models
+        self._retired: dict[tuple[str, str], LoadedModel] = {}
+        self._feeding = _feeding(models)
+
+    def swap(self, models: Mapping[str, LoadedModel]) -> None:
+        """Other models from the next window on. Windows that were cut for what another version wanted, and wait, are still its own."""
+        fresh = _feeding(models)
+        retired = {**self._retired, **{(name, fed): self.models[name] for name, fed in self._feeding.items()}}
+        still = [key for key in retired if fresh.get(key[0]) != key[1]][-MOST_RETIRED:]
+        self._retired = {key: retired[key] for key in still}
+        self.models, self._feeding = models, fresh
+
+    def _model_for(self, window: Window) -> LoadedModel:
+        retired = self._retired.get((window.model, window.feeding)) if self._retired else None
+        return retired or self.models[window.model]
 
     def ask(self, window: Window) -> Verdict:
         """A window's verdict; an engine's failure is an abstention that says so, never an exception."""
-        model = self.models[window.model]
+        model = self._model_for(window)
         manifest = model.artifact.manifest
         label: str | None = None
         scores: dict[str, float] = {}
@@ -108,9 +155,13 @@ class Judge:
                 output = model.engine.invoke(window.inputs)
             except EngineError as error:
                 reason = f"engine: {error.what}"
+                if model.trial is not None:
+                    model.trial.answer(reason, 0.0)
             else:
                 invoke_us = (time.perf_counter_ns() - began) / 1000
                 label, scores, reason = label_of(output, manifest)
+                if model.trial is not None:
+                    model.trial.answer(None if scores else reason, invoke_us)
         return Verdict(
             window=window,
             label=label,

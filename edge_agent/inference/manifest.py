@@ -10,6 +10,7 @@ from edge_agent.signal.usual_beat import SHAPE_FEATURES as SHAPE_FEATURES
 from edge_agent.signal.usual_beat import ShapeFeature
 
 SCHEMA = "edge-agent/model/1"
+LARGEST_INPUT = 1_000_000
 VERSION = r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$"
 
 SignalKind = Literal["ecg", "abp", "pleth"]
@@ -59,11 +60,20 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class SignalInput(Strict):
+class Input(Strict):
+    name: str
+    tensor: str | Annotated[int, Field(ge=0, lt=64)] | None = Field(
+        default=None,
+        description="Which of the file's inputs this is: the tensor's name, or its place among the inputs as the file lists them (0 is"
+        " the first). Where nothing is said: the one named like this input, by the file's signature or as NAME, NAME:0 or"
+        " serving_default_NAME:0; else, where their names differ in a number alone, by that number.",
+    )
+
+
+class SignalInput(Input):
     """A stretch of one signal around (or before) the anchor, resampled and normalised."""
 
     kind: Literal["signal"]
-    name: str
     signal: SignalKind
     rate_hz: float = Field(gt=0, le=2000)
     samples: int = Field(gt=0, le=100_000)
@@ -72,47 +82,116 @@ class SignalInput(Strict):
         default="signal",
         description="signal: the channel itself; usual: the mean of the patient's last usual beats there, 0 while there is none.",
     )
-    normalisation: Literal["none", "zscore", "minmax", "centre", "usual"] = Field(
+    normalisation: Literal["none", "zscore", "minmax", "centre", "usual", "fixed"] = Field(
         description="none: physical units; centre: minus the median; zscore: (x-mean)/std; minmax: 0 to 1; usual: (x-mean)/std"
-        " of the usual beat there (its own while there is none), so that this beat's size against it is kept."
+        " of the usual beat there (its own while there is none), so that this beat's size against it is kept; fixed: (x-offset)*scale."
+        " Each channel by itself. A window without any variation becomes zeros."
+    )
+    scale: float | None = Field(default=None, allow_inf_nan=False, description="Of fixed; 1 where nothing is said.")
+    offset: float | None = Field(
+        default=None, allow_inf_nan=False, description="Of fixed, in physical units; 0 where nothing is said."
+    )
+    channels: Literal["own", "all"] | Annotated[list[str], Field(min_length=1, max_length=64)] = Field(
+        default="own",
+        description="own: the channel that the window is of; a list: those of these names, in this order; all: every channel of this"
+        " kind that the stream has, in its order, which must be as many as channel_count.",
+    )
+    channel_count: int | None = Field(default=None, ge=1, le=64, description="Of all.")
+    layout: Literal["samples_first", "channels_first"] = Field(
+        default="samples_first",
+        description="Of several channels. samples_first: a sample of each, then the next (shape ..., samples, channels);"
+        " channels_first: one channel after the other.",
     )
 
     @model_validator(mode="after")
     def _anchor_inside(self) -> SignalInput:
         if self.before > self.samples:
             raise ValueError(f"before ({self.before}) is larger than the window ({self.samples} samples)")
+        if self.normalisation != "fixed" and not self.scale is self.offset is None:
+            raise ValueError(f"scale and offset are of the normalisation fixed, not of {self.normalisation}")
+        if self.scale == 0:
+            raise ValueError("a scale of 0 leaves nothing")
+        if (self.channels == "all") != (self.channel_count is not None):
+            raise ValueError("channel_count goes with channels = all, and with that alone")
+        if isinstance(self.channels, list) and len(set(self.channels)) != len(self.channels):
+            raise ValueError("channels repeat")
+        if self.channels != "own" and self.needs_usual:
+            raise ValueError("the usual beat is that of the window's own channel")
+        if self.size > LARGEST_INPUT:
+            raise ValueError(f"an input of {self.size:,} numbers, {LARGEST_INPUT:,} at the most")
         return self
+
+    @property
+    def size(self) -> int:
+        """Numbers that it holds."""
+        many = len(self.channels) if isinstance(self.channels, list) else self.channel_count or 1
+        return self.samples * many
 
     @property
     def needs_usual(self) -> bool:
         return "usual" in (self.source, self.normalisation)
 
 
-class FeatureInput(Strict):
+class FeatureInput(Input):
     """Causal context of the beat, as numbers (edge_agent.signal.rr, edge_agent.signal.usual_beat); 0 where the history is
     too short."""
 
     kind: Literal["features"]
-    name: str
-    features: list[FeatureName] = Field(min_length=1)
+    features: list[FeatureName] = Field(min_length=1, max_length=256)
+
+    @property
+    def size(self) -> int:
+        return len(self.features)
 
     @property
     def needs_usual(self) -> bool:
         return any(name in SHAPE_FEATURES for name in self.features)
 
 
-class RrInput(Strict):
+class RrInput(Input):
     """The last RR intervals, oldest first."""
 
     kind: Literal["rr"]
-    name: str
     intervals: int = Field(gt=1, le=1024)
-    normalisation: Literal["seconds", "log_median"] = Field(
-        description="seconds: as they are; log_median: natural logarithm of the ratio to the sequence's median."
+    normalisation: Literal["seconds", "milliseconds", "log_median", "ratio_median", "zscore", "minmax"] = Field(
+        description="seconds, milliseconds: as they are; ratio_median: over the sequence's median; log_median: the natural logarithm of"
+        " that; zscore: (x-mean)/std; minmax: 0 to 1."
     )
 
+    @property
+    def size(self) -> int:
+        return self.intervals
 
-ModelInput = Annotated[SignalInput | FeatureInput | RrInput, Field(discriminator="kind")]
+
+AlarmSign = Literal[
+    "texture_run",
+    "beat_run",
+    "similarity",
+    "rate_ratio_log",
+    "quality",
+    "peaked_log",
+    "pulse_irregular_log",
+    "systolic_fall",
+]
+"""What speaks for or against an alarm (edge_agent.alarms.opinion)."""
+
+
+class EvidenceInput(Input):
+    """What the last 16 s show against the two minutes before, as numbers."""
+
+    kind: Literal["evidence"]
+    numbers: list[AlarmSign] = Field(min_length=1, max_length=64)
+
+    @property
+    def size(self) -> int:
+        return len(self.numbers)
+
+    @property
+    def needs_usual(self) -> bool:
+        return False
+
+
+ModelInput = Annotated[SignalInput | FeatureInput | RrInput | EvidenceInput, Field(discriminator="kind")]
 
 
 class BeatAnchor(Strict):
@@ -135,17 +214,42 @@ class RrAnchor(Strict):
     stride: int = Field(default=1, gt=0, le=1024)
 
 
-Anchor = Annotated[BeatAnchor | SlideAnchor | RrAnchor, Field(discriminator="kind")]
+class AlarmAnchor(Strict):
+    """Asked when a second opinion on an alarm is asked for, and only then."""
+
+    kind: Literal["alarm"]
+    alarm: Literal["ventricular_tachycardia"]
+
+
+Anchor = Annotated[BeatAnchor | SlideAnchor | RrAnchor | AlarmAnchor, Field(discriminator="kind")]
 
 
 class Output(Strict):
     """How the output tensor becomes a label."""
 
+    holds: Literal["scores", "score", "index"] = Field(
+        default="scores",
+        description="scores: one for each label; score: one number, of the second of two labels (the first has the rest to 1); index:"
+        " the number of the label, as ARG_MAX gives it (int32 or int64).",
+    )
     scores: Literal["softmax", "sigmoid", "none"] = Field(
         description="softmax or sigmoid: applied here to logits; none: the tensor holds scores already."
     )
     thresholds: dict[str, float] = Field(default_factory=dict, description="Least score for a label to be said.")
     abstain_below: float = Field(default=0.0, ge=0, le=1, description="Best score under which nothing is said.")
+    abstain_margin: float = Field(
+        default=0.0, ge=0, le=1, description="Nothing is said where the best score leads the next by less than this."
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> Output:
+        if self.holds == "index" and (
+            self.scores != "none" or self.thresholds or self.abstain_below or self.abstain_margin
+        ):
+            raise ValueError("a label's number has no scores: no softmax or sigmoid, no thresholds, no abstaining")
+        if self.holds == "score" and self.scores == "softmax":
+            raise ValueError("the softmax of one number is always 1: sigmoid, or none, is wanted")
+        return self
 
 
 class Golden(Strict):
@@ -168,14 +272,22 @@ class Manifest(Strict):
     schema_: Literal["edge-agent/model/1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=VERSION)
-    task: Literal["ecg-beat", "ecg-rhythm", "abp-segment", "other"]
-    labels: list[str] = Field(min_length=2)
+    task: Literal["ecg-beat", "ecg-rhythm", "abp-segment", "alarm", "other"]
+    labels: list[str] = Field(min_length=2, max_length=1000)
     optional: bool = Field(default=False, description="Runs only where a stream names it: a model kept for comparison.")
+    channels: Literal["each", "first"] | Annotated[list[str], Field(min_length=1, max_length=64)] = Field(
+        default="each",
+        description="On which channels of its kind the model runs: each, each by itself; the first; or those of these names.",
+    )
+    quantisation: Literal["int8", "uint8", "float32"] | None = Field(
+        default=None,
+        description="What the file computes in. Where it is said, a file that computes in anything else is refused.",
+    )
     anchor: Anchor
     inputs: list[ModelInput] = Field(min_length=1, max_length=8)
     output: Output
     golden: Golden
-    files: dict[str, str] = Field(description="File name to lowercase hex SHA-256.")
+    files: dict[str, str] = Field(max_length=64, description="File name to lowercase hex SHA-256.")
     training: Training
     minimum_agent_version: str = Field(pattern=VERSION)
 
@@ -205,6 +317,10 @@ class Manifest(Strict):
         unknown = set(self.output.thresholds) - set(self.labels)
         if unknown:
             raise ValueError(f"thresholds for labels that do not exist: {', '.join(sorted(unknown))}")
+        if self.output.holds == "score" and len(self.labels) != 2:
+            raise ValueError(f"one score is that of the second of two labels; there are {len(self.labels)}")
+        if len(set(self.channels)) != len(self.channels) and isinstance(self.channels, list):
+            raise ValueError("channels repeat")
         names = [part.name for part in self.inputs]
         if len(set(names)) != len(names) or "output" in names:
             raise ValueError("inputs must have names of their own, and none may be 'output'")
@@ -213,8 +329,10 @@ class Manifest(Strict):
             raise ValueError("a sliding window takes signal inputs only")
         if self.anchor.kind == "rr" and "signal" in kinds:
             raise ValueError("an rr window takes rr and feature inputs only")
+        if (self.anchor.kind == "alarm") != (kinds == {"evidence"}) or ("evidence" in kinds and len(kinds) > 1):
+            raise ValueError("an opinion on an alarm takes evidence inputs only, and nothing else takes them")
         if self.anchor.kind != "beat" and any(
-            part.needs_usual for part in self.inputs if not isinstance(part, RrInput)
+            part.needs_usual for part in self.inputs if isinstance(part, SignalInput | FeatureInput)
         ):
             raise ValueError("the usual beat is known in windows at beats only")
         signals = {part.signal for part in self.inputs if isinstance(part, SignalInput)}
@@ -231,3 +349,8 @@ class Manifest(Strict):
             if isinstance(part, SignalInput):
                 return part.signal
         return "ecg"
+
+    @property
+    def output_size(self) -> int:
+        """Numbers that the output holds."""
+        return len(self.labels) if self.output.holds == "scores" else 1

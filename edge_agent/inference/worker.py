@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from edge_agent.stamp import Moment
 from edge_agent.verdicts import VerdictLane
 
 log = logging.getLogger(__name__)
+
+STUCK_S = 5.0
 
 
 @dataclass(slots=True)
@@ -36,11 +39,25 @@ class InferenceWorker:
         self._ready = threading.Condition()
         self._stopping = False
         self.counters = Counters()
+        self._since: float | None = None  # when the item in hand was taken
+        self._said: float | None = None
         self._thread = threading.Thread(target=self._run, name="inference", daemon=True)
 
     @property
     def waiting(self) -> int:
         return len(self._queue)
+
+    @property
+    def stuck_s(self) -> float:
+        """For how long one item has not come to an end, if that is worth a word: no runtime lets itself be interrupted."""
+        since = self._since
+        taken_s = time.monotonic() - since if since is not None else 0.0
+        if taken_s < STUCK_S:
+            return 0.0
+        if since != self._said:
+            self._said = since
+            log.error("a model has not answered for %.0f s: no window of any stream is judged meanwhile", taken_s)
+        return taken_s
 
     def start(self) -> None:
         self._thread.start()
@@ -66,11 +83,13 @@ class InferenceWorker:
     def _run(self) -> None:
         while True:
             with self._ready:
+                self._since = None
                 while not self._queue and not self._stopping:
                     self._ready.wait()
                 if not self._queue:
                     return
                 lane, item, moment = self._queue.popleft()
+                self._since = time.monotonic()
             self.counters.taken += 1
             try:
                 for event in lane.take(item, moment):

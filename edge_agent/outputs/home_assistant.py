@@ -17,7 +17,8 @@ from edge_agent.events import Alarm, AlarmKind
 
 STALE_AFTER_S = 30
 """Vitals come every two seconds; a stream that says nothing for this long becomes unavailable instead of frozen."""
-ALARM_STATES: tuple[str, ...] = get_args(Alarm.model_fields["state"].annotation)
+ALARM_STATES = tuple(one for one in get_args(Alarm.model_fields["state"].annotation) if one != "suppressed")
+"""What is suppressed is for who audits, not for a house: it gives an empty text, which Home Assistant takes for no news."""
 """An event of a type that was not announced is dropped with a warning, so all of them are."""
 VITALS = (
     ("heart_rate", "Heart rate", "heart_rate_per_min", "bpm", "mdi:heart-pulse"),
@@ -88,8 +89,9 @@ def discovery(prefix: str, base: str, device: str, streams: Sequence[str]) -> tu
             f"{stream} alarm",
             stat_t=f"{root}/{stream}/alarm",
             val_tpl=(
+                "{% if value_json.state != 'suppressed' %}"
                 "{{ {'event_type': value_json.kind ~ '_' ~ value_json.state, 'priority': value_json.priority,"
-                " 'id': value_json.id} | to_json }}"
+                " 'id': value_json.id} | to_json }}{% endif %}"
             ),
             event_types=[f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ALARM_STATES],
             ic="mdi:alarm-light",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Protocol
 
 from edge_agent.config import Config
 from edge_agent.events import (
@@ -28,6 +29,23 @@ from edge_agent.outputs.thinning import Thinner
 log = logging.getLogger(__name__)
 
 
+class Feed(Protocol):
+    """Hears events and messages, and never makes anybody wait."""
+
+    def event(self, event: Event) -> None: ...
+
+    def message(self, message: Message) -> None: ...
+
+
+class Page(Protocol):
+    """As much of the review page as the hub knows."""
+
+    @property
+    def feed(self) -> Feed: ...
+
+    def linked(self, event: Event) -> Event: ...
+
+
 class Outputs:
     """May be called from any thread, and never makes anybody wait."""
 
@@ -35,6 +53,8 @@ class Outputs:
         """Open everything; start nothing. ``answer`` carries out requests that came over MQTT."""
         self.latency = LatencyBook()
         self._in_order = InOrder()
+        self.page: Page | None = None
+        """Hears everything, and says where an alarm's picture will be."""
         self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
         device, base = settings.device.id, settings.mqtt.base
         self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
@@ -77,6 +97,10 @@ class Outputs:
             self._event(event)
 
     def _event(self, event: Event) -> None:
+        page = self.page
+        if page is not None:
+            event = page.linked(event)
+            page.feed.event(event)
         payload = event.payload()
         self.latency.event(event)
         if self._thinner is not None and isinstance(event, Beat | Verdict):
@@ -91,6 +115,8 @@ class Outputs:
 
     def message(self, part: str, message: Message) -> None:
         """Retained: of the bridge or about a stream. ``part`` is the topic below the device."""
+        if self.page is not None:
+            self.page.feed.message(message)
         self.mqtt.message(part, message)
         if self._jsonl is not None:
             self._jsonl.put(message.payload())

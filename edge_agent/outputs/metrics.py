@@ -47,6 +47,8 @@ class _Collector:
         for name, count in now.inference.items():
             if name == "waiting":
                 yield from gauge("inference_waiting", "Windows waiting for the models.", count)
+            elif name == "stuck_s":
+                yield from gauge("inference_stuck_seconds", "For how long a model has not answered, beyond 5 s.", count)
             else:
                 yield counter(f"inference_{name}", "Of the models' queue.", count)
         for field, text in (

@@ -114,6 +114,7 @@ class Outbox:
                     f"CREATE TABLE IF NOT EXISTS {rank}"
                     " (number INTEGER PRIMARY KEY, put_s INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL)"
                 )
+            self._drop_spoilt(db)
             db.execute(f"PRAGMA user_version = {SCHEMA}")
             db.execute("COMMIT")
             for level, rank in zip(self.levels, RANKS, strict=True):
@@ -125,6 +126,21 @@ class Outbox:
             db.close()
             raise
         return db
+
+    def _drop_spoilt(self, db: sqlite3.Connection) -> None:
+        """Rows that a bad card changed: one topic that is no text would keep all that wait behind it from being read, at every try."""
+        for rank in RANKS:
+            rows = db.execute(
+                f"SELECT number, CAST(topic AS BLOB), typeof(topic), typeof(payload), typeof(put_s) FROM {rank}"
+            )
+            bad = [
+                (number,)
+                for number, topic, *kinds in rows
+                if kinds != ["text", "blob", "integer"] or not _is_topic(topic)
+            ]
+            if bad:
+                db.executemany(f"DELETE FROM {rank} WHERE number = ?", bad)
+                log.error("%s: %d %s were damaged and are gone", self.path, len(bad), rank)
 
     def _set_aside(self, error: Exception) -> None:
         """A damaged file is kept for whoever wants to look, and must not keep alarms from going out."""
@@ -264,10 +280,20 @@ def _size(parcel: Parcel) -> int:
     return len(parcel.payload) + len(parcel.topic) + ROW_OVERHEAD
 
 
+def _is_topic(raw: bytes) -> bool:
+    try:
+        topic = raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return 0 < len(topic) < 65536 and not any(char in topic for char in "+#\0")
+
+
 def _take(level: Level, size: int) -> None:
     level.messages -= 1
     level.payload_bytes -= size
 
 
 def _is_damage(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    """SQLITE_ERROR: a table without its columns, since what is asked while opening is right. Left in place, every start would fail."""
+    damage = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_SCHEMA)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in damage

@@ -21,7 +21,7 @@ from edge_agent.events import Response
 
 log = logging.getLogger(__name__)
 
-KINDS = ("info", "reload", "mark", "silence")
+KINDS = ("info", "reload", "measure", "mark", "silence", "acknowledge", "limits", "verify")
 MOST_BYTES = 4096
 WAITING = 32
 BURST = 20

@@ -707,11 +707,13 @@ static PyGetSetDef getset[] = {{"learned", (getter)(void (*)(void))kernel_learne
 static PyType_Slot slots[] = {{Py_tp_new, kernel_new}, {Py_tp_dealloc, kernel_dealloc}, {Py_tp_methods, methods},
                               {Py_tp_getset, getset}, {0, NULL}};
 static PyType_Spec spec = {"edge_agent.signal._kernel.Kernel", sizeof(Kernel), 0, Py_TPFLAGS_DEFAULT, slots};
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+extern PyMethodDef window_methods[];  /* _window.c */
+extern PyMethodDef measure_methods[]; /* _measure.c */
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_kernel", NULL, -1, window_methods, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__kernel(void)
 {
     PyObject *m = PyModule_Create(&module), *t = PyType_FromSpec(&spec);
-    if (!m || !t || PyModule_AddObject(m, "Kernel", t) < 0) return NULL;
+    if (!m || !t || PyModule_AddFunctions(m, measure_methods) < 0 || PyModule_AddObject(m, "Kernel", t) < 0) return NULL;
     return m;
 }

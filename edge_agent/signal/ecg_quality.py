@@ -35,12 +35,14 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from statistics import median
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.journey import Beat, Quality
-from edge_agent.signal.quality_grid import GridWindow, longest_run, mended, moving_mean
+from edge_agent.signal.measure import between_beats, extents, lines, tapered
+from edge_agent.signal.quality_grid import WILD, GridWindow, longest_run, mended
 from edge_agent.signal.second_opinion import SlopeBeats, agreement
 
 WINDOW_S = 2.0
@@ -76,14 +78,25 @@ class EcgQuality:
         n = self._window.length
         self._taper = np.hanning(n)
         hz = np.fft.rfftfreq(n, 1.0 / fs).astype(np.float64)
-        self._hz = hz
-        self._slow = _bins(hz, 1.0, 30.0)
-        self._band = _bins(hz, 1.0, 10.0)
+        self._tapered = np.empty(n)
+        slow, band = _bins(hz, 1.0, 30.0), _bins(hz, 1.0, 10.0)
+        reach, least = round(1.0 / float(hz[1])), int(np.searchsorted(hz, OSCILLATION_HZ))
+        self._bands = (band.start, band.stop, slow.start, slow.stop, reach, least)
         self._mains = [
             (_bins(hz, f - 1.0, f + 1.0), _bins(hz, f - 6.0, f - 2.0), _bins(hz, f + 2.0, f + 6.0))
             for f in (50.0, 60.0)
             if f + 6.0 < fs / 2
         ]
+        places = [[end for part in line for end in (part.start, part.stop)] for line in self._mains]
+        self._places = np.array(places, "l").reshape(-1, 6)
+        narrow = max(2, round(0.02 * fs))
+        self._widths = (
+            narrow,
+            max(narrow + 2, round(0.1 * fs)),
+            round(0.05 * fs),
+            round(0.1 * fs) - 1,
+            round(0.5 * fs),
+        )
         self.reset(first)
 
     def reset(self, first: int) -> None:
@@ -118,29 +131,34 @@ class EcgQuality:
         self._unmeasured.append(beat)
 
     def _judge(self, end: int, window: NDArray[np.float64], off: bool) -> tuple[list[str], float]:
-        w = None if off else mended(window, MOST_MISSING)
-        if w is None:
+        w: NDArray[np.float64] | None = window
+        extent = _Extent(*extents(window, round(self.fs)))
+        if not (extent.low > -WILD and extent.high < WILD):  # both are NaN where a value is
+            w = mended(window, MOST_MISSING)
+            extent = extent if w is None else _Extent(*extents(w, round(self.fs)))
+        if off or w is None:
             self._second.skip(end)
             return ["lead_off"], 0.0
-        qrs = self._qrs_size(end, w)
-        second = w[-round(self.fs) :]
-        if float(second.max() - second.min()) <= FLAT_PART * qrs:
+        qrs = self._qrs_size(end, w, extent)
+        if extent.last_high - extent.last_low <= FLAT_PART * qrs:
             self._second.skip(end)
             return ["flat"], 0.0
-        faults = self._faults(end, w, qrs)
+        faults = self._faults(end, w, qrs, extent)
         reasons = [name for name, value in faults.items() if value >= 1.0]
         score = round(max(0.0, 1.0 - 0.5 * max(faults.values())), 3)
         return reasons, score
 
-    def _faults(self, end: int, w: NDArray[np.float64], qrs: float) -> dict[str, float]:
+    def _faults(self, end: int, w: NDArray[np.float64], qrs: float, extent: _Extent) -> dict[str, float]:
         """Each is a fault when it reaches 1; the score falls from 1 as the worst of them rises."""
-        faults = {"saturated": self._saturated(w)}
-        spectrum = np.fft.rfft((w - float(w.sum()) / len(w)) * self._taper)
-        power = spectrum.real**2 + spectrum.imag**2
-        hum = self._hum(power)
+        faults = {"saturated": self._saturated(w, extent)}
+        tapered(w, self._taper, self._tapered)
+        # Concentration: share of 1-30 Hz that lies within 1 Hz of the highest peak below 10 Hz and of its double.
+        mains, concentration = lines(np.fft.rfft(self._tapered), self._places, *self._bands)
+        hum = self._hum(mains)
         faults["hum"] = hum / (HUM_PART * qrs)
-        broad = self._concentration(power) < CONCENTRATED
-        fast, band, bursts = self._between_beats(w, BURST_PART * qrs)
+        broad = concentration < CONCENTRATED
+        # Between the QRS: what is faster than 20 Hz or so, and 5-20 Hz; share of fast bursts.
+        fast, band, bursts, wander = between_beats(w, *self._widths, BURST_PART * qrs)
         fast = math.sqrt(
             max(0.0, fast * fast - 0.6 * hum * hum)
         )  # half for a sine, a tenth for what the estimate misses
@@ -148,15 +166,14 @@ class EcgQuality:
             fast / (NOISE_PART * qrs * (1.0 if broad else 2.0)),  # an oscillation is steep all along: nothing between
             bursts / BURST_SHARE if faults["hum"] < 1.0 else 0.0,
             band / (BAND_PART * qrs) if broad else 0.0,
-            float(w.max() - w.min()) / (SWING_PART * qrs),
+            (extent.high - extent.low) / (SWING_PART * qrs),
         )
-        level = moving_mean(w, round(0.5 * self.fs))
-        faults["wander"] = float(level.max() - level.min()) / (WANDER_PART * qrs)
-        self._second.step(end, w, learn=bool(self._beats) and self._beats[-1].sample >= end - len(w))
+        faults["wander"] = wander / (WANDER_PART * qrs)
+        self._second.step(end, w, bool(self._beats) and self._beats[-1].sample >= end - len(w))
         faults["disagreement"] = self._disagreement(end) if broad else 0.0
         return faults
 
-    def _qrs_size(self, end: int, w: NDArray[np.float64]) -> float:
+    def _qrs_size(self, end: int, w: NDArray[np.float64], extent: _Extent) -> float:
         """The usual peak-to-peak of this patient's QRS in this lead; until it is known, that of the window, or 1 mV."""
         start = end - len(w)
         half = round(0.06 * self.fs)
@@ -167,17 +184,18 @@ class EcgQuality:
                 self._sizes.append(float(piece.max() - piece.min()))
         if len(self._sizes) >= 3:
             return max(median(self._sizes), 1e-9)
-        return max(float(w.max() - w.min()), UNKNOWN_QRS_MV)
+        return max(extent.high - extent.low, UNKNOWN_QRS_MV)
 
-    def _saturated(self, w: NDArray[np.float64]) -> float:
-        high, low = float(w.max()), float(w.min())
+    def _saturated(self, w: NDArray[np.float64], extent: _Extent) -> float:
+        high, low = extent.high, extent.low
         self._highest = max(self._highest, high)
         self._lowest = min(self._lowest, low)
         least = max(4.0, RAIL_S * self.fs)
         run = 0
-        for at_rail, held in ((high >= self._highest, w >= high), (low <= self._lowest, w <= low)):
-            if at_rail and np.count_nonzero(held) >= least / 2:
-                run = max(run, longest_run(held))
+        if high >= self._highest and extent.highest >= least / 2:
+            run = longest_run(w >= high)
+        if low <= self._lowest and extent.lowest >= least / 2:
+            run = max(run, longest_run(w <= low))
         if run <= 2:
             return 0.0
         steps = np.abs(w[1:] - w[:-1])
@@ -185,60 +203,15 @@ class EcgQuality:
             return 0.0
         return run / least
 
-    def _hum(self, power: NDArray[np.float64]) -> float:
+    def _hum(self, mains: Sequence[tuple[float, float]]) -> float:
         """Amplitude of the stronger mains line, 0 if none stands out."""
         strongest = 0.0
-        for line, below, above in self._mains:
-            here = power[line]
-            around = float(power[below].sum() + power[above].sum()) / (
-                below.stop - below.start + above.stop - above.start
-            )
-            total = float(here.sum())
-            if total > 10.0 * len(here) * around:
+        for (total, beside), (line, below, above) in zip(mains, self._mains, strict=True):
+            around = beside / (below.stop - below.start + above.stop - above.start)
+            if total > 10.0 * (line.stop - line.start) * around:
                 # A sine of amplitude a has a^2 n^2 * 3/32 in the main lobe under this taper.
                 strongest = max(strongest, math.sqrt(total * 32.0 / 3.0) / len(self._taper))
         return strongest
-
-    def _concentration(self, power: NDArray[np.float64]) -> float:
-        """Share of 1-30 Hz that lies within 1 Hz of the highest peak below 10 Hz and of its double."""
-        total = float(power[self._slow].sum())
-        if total <= 0.0:
-            return 0.0
-        peak = self._band.start + int(power[self._band].argmax())
-        hz = float(self._hz[peak])
-        if hz < OSCILLATION_HZ:
-            return 0.0
-        apart = float(self._hz[1])
-        reach = round(1.0 / apart)
-        first = slice(max(self._slow.start, peak - reach), peak + reach + 1)
-        second = slice(max(first.stop, 2 * peak - reach), min(self._slow.stop, 2 * peak + reach + 1))
-        return float(power[first].sum() + power[second].sum()) / total
-
-    def _between_beats(self, w: NDArray[np.float64], burst: float) -> tuple[float, float, float]:
-        """Root mean square between the QRS of what is faster than 20 Hz or so, and of 5-20 Hz; share of fast bursts."""
-        fs = self.fs
-        narrow = max(2, round(0.02 * fs))
-        wide = max(narrow + 2, round(0.1 * fs))
-        smooth = moving_mean(w, narrow)
-        middle = (narrow - 1) // 2
-        fast = w[middle : middle + len(smooth)] - smooth
-        broad = moving_mean(w, wide)
-        shift = (wide - narrow) // 2
-        band = smooth[shift : shift + len(broad)] - broad
-        piece = round(0.05 * fs)
-        n = len(fast) // piece
-        energy = (fast * fast)[: n * piece].reshape(n, piece).sum(axis=1)
-        bursts = np.count_nonzero(energy > burst * burst * piece) / n
-        return self._quiet_part(fast), self._quiet_part(band), bursts
-
-    def _quiet_part(self, x: NDArray[np.float64]) -> float:
-        """The third lowest of ten tenths of a second, in the noisier of the last two seconds."""
-        tenth = round(0.1 * self.fs) - 1
-        half = len(x) // tenth // 2
-        x = x[len(x) - 2 * half * tenth :]
-        energy = (x * x).reshape(2, half, tenth).sum(axis=2)
-        energy.sort(axis=1)
-        return math.sqrt(float(energy[:, half * 3 // 10].max()) / tenth)
 
     def _disagreement(self, end: int) -> float:
         """Over ten seconds how much they differ, and over the last few whether two beats in a row are one's alone."""
@@ -256,6 +229,20 @@ class EcgQuality:
             alone = len(given) + len(own) - round(agreement(given, own, near) * (len(given) + len(own)))
             worst = max(worst, alone / LATELY_ALONE)
         return worst
+
+
+class _Extent(NamedTuple):
+    """Of a window."""
+
+    low: float
+    high: float
+    last_low: float
+    """Of its last second,"""
+    last_high: float
+    highest: int
+    """and how many of its values are the highest,"""
+    lowest: int
+    """and the lowest."""
 
 
 def _bins(hz: NDArray[np.float64], low: float, high: float) -> slice:

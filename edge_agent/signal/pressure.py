@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from edge_agent.journey import Onset, Pulse
 from edge_agent.signal.pulse_rules import PulseNumbers, PulseRules
 from edge_agent.signal.quality_grid import WILD, moving_mean
+from edge_agent.signal.usual_pulse import UsualPulse
 
 GRID_HZ = 125.0
 SMOOTH_S = 0.024  # each of the two running means
@@ -251,6 +252,7 @@ class PressureDetector:
     def _forget(self) -> None:
         """Everything that was learned of this patient."""
         self._rules = PulseRules(self.kind)
+        self._resembling = UsualPulse(self._hz)
         self._seen = 0
         self._learned = []
         self._intervals: deque[float] = deque(maxlen=8)
@@ -355,6 +357,7 @@ class PressureDetector:
                 area=(mean - diastolic) * period_s,
                 rate_per_min=60.0 / period_s if by_onset else None,
                 reasons=reasons,
+                alike=self._resembling.feed(foot, body),
             )
         )
         keep = self._values_first + max(0, len(self._values) - self._history)

@@ -73,9 +73,10 @@ def mended(window: NDArray[np.float64], most: float) -> NDArray[np.float64] | No
     return np.interp(at, at[good], window[good])
 
 
-def moving_mean(x: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    """Means over ``width`` neighbours, only where all of them exist: ``len(x) - width + 1`` values."""
-    sums = np.cumsum(x)
+def moving_mean(x: NDArray[np.float64], width: int, sums: NDArray[np.float64] | None = None) -> NDArray[np.float64]:
+    """Means over ``width`` neighbours, only where all of them exist: ``len(x) - width + 1`` values. ``sums``: x's, if at hand."""
+    if sums is None:
+        sums = np.cumsum(x)
     out = sums[width - 1 :] * (1.0 / width)
     out[1:] -= sums[:-width] * (1.0 / width)
     return out

@@ -39,6 +39,14 @@ class Ring:
         self._writing_to = first  # set before samples are overwritten, for readers in other threads
         self._readers: dict[str, Reader] = {}
 
+    def grown(self, capacity: int) -> Ring:
+        """A larger one that holds the same, with the same readers; for the thread that writes."""
+        larger = Ring(self._data.shape[0], max(capacity, self.capacity), self.start)
+        at = self.start % self.capacity
+        larger.push(self._data[:, at : at + self._end - self.start])
+        larger._readers = self._readers
+        return larger
+
     @property
     def end(self) -> int:
         """Index after the newest sample."""

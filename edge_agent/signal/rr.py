@@ -18,6 +18,7 @@ from math import log, sqrt
 import numpy as np
 
 from edge_agent.journey import Samples
+from edge_agent.signal.windows import normalise
 
 LONGEST_RR_S = 3.0
 """Longer than this is a pause or a missed beat, not an interval to learn from."""
@@ -39,9 +40,12 @@ class RrHistory:
         """In samples; the spans hold what was before it."""
         self._last: int | None = None
         self._closed = False
+        self._past: _Past | None = None
+        """What the newest beat's features are made of, once somebody asked."""
 
     def beat(self, sample: int) -> float | None:
         """Take a beat; the interval that it closes in seconds, None for the first one after a gap."""
+        self._past = None
         steps = None if self._last is None else sample - self._last
         self._last = sample
         self._closed = steps is not None and 0 < steps <= LONGEST_RR_S * self.fs
@@ -67,7 +71,7 @@ class RrHistory:
         """
         if not self._closed:
             return np.zeros(len(names), np.float32)
-        past = _Past(self)
+        past = self._past = self._past or _Past(self)
         return np.array([_FEATURES[name](past) for name in names], np.float32)
 
     def sequence(self, n: int, normalisation: str) -> Samples | None:
@@ -75,8 +79,17 @@ class RrHistory:
         if len(self.intervals_s) < n:
             return None
         intervals = np.fromiter(self.intervals_s, np.float64)[-n:]
-        if normalisation == "log_median":
-            intervals = np.log(intervals / np.median(intervals))
+        match normalisation:
+            case "seconds":
+                pass
+            case "milliseconds":
+                intervals = intervals * 1000
+            case "log_median":
+                intervals = np.log(intervals / np.median(intervals))
+            case "ratio_median":
+                intervals = intervals / np.median(intervals)
+            case _:
+                return normalise(intervals.astype(np.float32), normalisation)
         return intervals.astype(np.float32)
 
 
@@ -92,8 +105,12 @@ class _Span:
         self.in_order: list[int] = []
         """By length."""
         self.in_time: deque[int] = deque()
+        self._steps: list[int] = []
+        """From each interval to the next, by size."""
 
     def add(self, interval: int) -> None:
+        if self.in_time:
+            insort(self._steps, abs(interval - self.in_time[-1]))
         self.in_time.append(interval)
         insort(self.in_order, interval)
         self._total += interval
@@ -101,6 +118,8 @@ class _Span:
             gone = self.in_time.popleft()
             del self.in_order[bisect_left(self.in_order, gone)]
             self._total -= gone
+            if self.in_time:
+                del self._steps[bisect_left(self._steps, abs(self.in_time[0] - gone))]
 
     def __len__(self) -> int:
         return len(self.in_order)
@@ -118,7 +137,9 @@ class _Span:
         return _percentile(sorted([abs(one - middle) for one in self.in_order]), 50) / middle
 
     def step(self) -> float:
-        return _step(list(self.in_time))
+        """As ``_step`` has it, of whole numbers kept in order."""
+        n = len(self)
+        return _percentile(self._steps, 50) * n / self._total if n > FEWEST else 0.0
 
 
 class _Past:

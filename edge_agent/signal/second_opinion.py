@@ -15,7 +15,7 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.signal.quality_grid import moving_mean, runs
+from edge_agent.signal.measure import peaks, slope_energy
 
 SUM_S = 0.1
 SMOOTH_S = 0.02  # a zero of 50 Hz, nearly one of 60
@@ -45,26 +45,20 @@ class SlopeBeats:
 
     def step(self, end: int, w: NDArray[np.float64], learn: bool) -> None:
         """The beats since the last time, up to ``EDGE_S`` before ``end``, from the window before ``end``."""
-        smooth = moving_mean(w, self._smooth)
-        slopes = smooth[self._span :] - smooth[: -self._span]
-        energy = moving_mean(slopes * slopes, self._sum)
+        energy = np.empty(len(w) - self._smooth - self._span - self._sum + 2)
+        highest = slope_energy(w, energy, self._smooth, self._span, self._sum)
         # energy[k] sums around the window's sample k + offset
         offset = (self._smooth + self._span + self._sum) // 2
         start = end - len(w) + offset
         until = end - round(EDGE_S * self._fs)
         if learn or len(self._tops) < 4:
-            self._tops.append(float(energy.max()))
+            self._tops.append(highest)
         threshold = PART * PART * median(self._tops)
         lo = max(0, self._done - start)
         hi = min(len(energy), until - start)
         self._done = max(self._done, until)
         refractory = REFRACTORY_S * self._fs
-        above = energy > threshold
-        starts, ends = runs(above)
-        for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
-            if b <= lo:
-                continue
-            at = a + int(energy[a:b].argmax())
+        for at in peaks(energy, threshold, lo):
             if lo <= at < hi and (not self._beats or start + at - self._beats[-1] > refractory):
                 self._beats.append(start + at)
 

@@ -18,6 +18,7 @@ import numpy as np
 
 from edge_agent.journey import Samples
 from edge_agent.signal.rr import RrHistory
+from edge_agent.signal.windows import mean_of
 
 RATE_HZ, SAMPLES, BEFORE = 90.0, 63, 36
 """The grid of the numbers below; with the resampling filter's reach it ends 0.39 s after the R peak."""
@@ -79,7 +80,7 @@ class Running:
             self._count = 0
         self._kept[self._count % KEPT] = window
         self._count += 1
-        self.mean = self._kept[: min(self._count, KEPT)].mean(axis=0)
+        self.mean = mean_of(self._kept, min(self._count, KEPT))
 
 
 Learning = Literal["no", "taken", "afresh"]
@@ -98,7 +99,7 @@ class UsualBeat:
 
     def feed(self, window: Samples, long: bool) -> tuple[Samples, Learning]:
         """This beat's numbers against the template of the beats before it; then the template learns from it."""
-        waves = _Waves(window - window.mean())
+        waves = _Waves(window - _mean(window))
         numbers = self._numbers(waves)
         return numbers, self._learn(waves, long, numbers)
 
@@ -147,6 +148,7 @@ class UsualBeat:
 _TINY = 1e-6
 _RAMP = np.linspace(-1, 1, P.stop - P.start, dtype=np.float32)
 _RAMP /= np.sqrt(_RAMP @ _RAMP)
+_SHIFTED = (np.arange(P.start, P.stop) + np.arange(-SHIFT, SHIFT + 1)[:, None]).astype(np.intp)
 
 
 class _Waves:
@@ -156,18 +158,23 @@ class _Waves:
 
     def __init__(self, x: Samples) -> None:
         self.x = x
-        self.qrs = x[QRS] - x[QRS].mean()
-        self.t = x[T] - x[T].mean()
+        self.qrs = x[QRS] - _mean(x[QRS])
+        self.t = x[T] - _mean(x[T])
         self.p = _level(x[P])
         self.qrs_norm = _norm(self.qrs)
         self.t_norm = _norm(self.t)
         self.p_norm = _norm(self.p)
-        self.slope = max(_TINY, float(np.abs(x[QRS][1:] - x[QRS][:-1]).max()))
+        self.slope = max(_TINY, float(np.maximum.reduce(np.abs(x[QRS][1:] - x[QRS][:-1]))))
+
+
+def _mean(x: Samples) -> np.float32:
+    """``x.mean()``, in a quarter of its time."""
+    return np.float32(np.add.reduce(x) / np.float32(x.size))
 
 
 def _level(p: Samples) -> Samples:
     """Without mean and slope: a P wave often rides on the end of a T wave."""
-    p = p - p.mean()
+    p = p - _mean(p)
     return p - _RAMP * (p @ _RAMP)
 
 
@@ -177,10 +184,8 @@ def _norm(x: Samples) -> float:
 
 def _best_correlation(x: Samples, usual: Samples, norm: float) -> float:
     """At the best of all shifts up to SHIFT samples."""
-    many = usual.size
-    first = P.start - SHIFT
-    shifted = np.lib.stride_tricks.sliding_window_view(x[first : P.stop + SHIFT], many)
-    level = shifted - shifted.mean(axis=1, keepdims=True)
+    shifted = x[_SHIFTED]
+    level = shifted - np.add.reduce(shifted, axis=1, keepdims=True) / np.float32(usual.size)
     level = level - (level @ _RAMP)[:, None] * _RAMP
     agreement: Samples = level @ usual / np.maximum(_TINY, np.sqrt((level * level).sum(axis=1)))
     return float(agreement.max()) / norm

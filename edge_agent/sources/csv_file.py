@@ -44,6 +44,8 @@ MOST_COLUMNS = 256
 Table = NDArray[np.float64]
 Rows = Iterator[tuple[int, list[str]]]
 """Each with its line's number, as an editor counts them."""
+MOST_SAMPLES = 2**53
+"""Beyond it, indices are no longer whole numbers everywhere."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class CsvRecording:
             times = data[:, columns.times]
             times = csv_time.over_midnight(times) if columns.as_text else csv_time.in_seconds(times, columns.factor)
             told, self.runs = csv_time.rate_and_runs(times, told, str(path))
+            if self.runs[-1][1] > MOST_SAMPLES:
+                raise SourceError(
+                    f"{path}: its times lie {self.runs[-1][1] / told:.3g} s apart", remedy="is one of them damaged?"
+                )
             began = csv_time.began(times)
         if told is None:
             raise SourceError(
@@ -96,7 +102,10 @@ class CsvRecording:
         if not kept:
             raise SourceError(f"{path}: has no signal column", remedy="a column per signal, besides the times")
         signals, factors = make_signals([columns.names[i] for i in kept], [columns.units[i] for i in kept])
-        self._data = np.ascontiguousarray(data[:, kept].T * np.array(factors)[:, None], np.float32)
+        with np.errstate(over="ignore"):  # 1e300 mV are no value, as text that is none
+            values = np.ascontiguousarray(data[:, kept].T * np.array(factors)[:, None], np.float32)
+        values[np.isinf(values)] = np.nan
+        self._data = values
         self.info = StreamInfo(fs=told, signals=signals, began=began, samples=self.runs[-1][1])
 
     def read(self, first: int, n: int) -> Samples:

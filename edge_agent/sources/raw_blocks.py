@@ -34,9 +34,11 @@ import json
 import math
 import struct
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.journey import Samples
 
@@ -164,13 +166,21 @@ def _binary(payload: bytes, info: Info) -> RawBlock:
     if kind == FLOAT32:
         values = np.where(np.isfinite(numbers), numbers, np.nan).astype(np.float32)
     else:
-        factors = np.frombuffer(payload, "<f4", 2 * channels, HEAD.size).reshape(channels, 2).astype(np.float64)
-        if not np.isfinite(factors).all():
-            raise BadBlock("its scales are no numbers")
-        values = (numbers * factors[:, :1] + factors[:, 1:]).astype(np.float32)
-        values[numbers == NO_VALUE] = np.nan
-    lead_off = frozenset(name for i, name in enumerate(info.names) if off >> i & 1)
+        scale, offset = _factors(payload[HEAD.size : HEAD.size + factors_size])
+        values = (numbers * scale + offset).astype(np.float32)
+        if numbers.min() == NO_VALUE:
+            values[numbers == NO_VALUE] = np.nan
+    lead_off = frozenset(name for i, name in enumerate(info.names) if off >> i & 1) if off else frozenset()
     return RawBlock(seq, first, session, np.ascontiguousarray(values), lead_off)
+
+
+@lru_cache(maxsize=64)
+def _factors(packed: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale and offset of each channel, as columns: a sensor's are the same in every block."""
+    factors = np.frombuffer(packed, "<f4").reshape(-1, 2).astype(np.float64)
+    if not np.isfinite(factors).all():
+        raise BadBlock("its scales are no numbers")
+    return factors[:, :1], factors[:, 1:]
 
 
 def _from_json(payload: bytes, info: Info) -> RawBlock:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import sys
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -85,7 +85,7 @@ def warn_of_more(where: object, who: str, said: int, there: int, what: str) -> N
 
 def run_at(runs: Sequence[Run], sample: int) -> Run | None:
     """The run that a sample lies in."""
-    number = bisect_right(runs, (sample, sys.maxsize)) - 1
+    number = bisect_right(runs, (sample, math.inf)) - 1  # headers name lengths that no machine's integer holds
     return runs[number] if number >= 0 and sample < runs[number][1] else None
 
 

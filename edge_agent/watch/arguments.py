@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 PRIORITIES = ("high", "medium", "low")
 KINDS_HELP = (
     "of alarm, rhythm, quality, gap, mark, availability, state (these seven are the default), beat, verdict, vitals, "
-    "summary, waveform, health, info"
+    "summary, waveform, health, info, engine"
 )
 
 

@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel
 
-from edge_agent.events import TOPICS, Availability, Health, Info
+from edge_agent.events import TOPICS, Availability, EngineState, Health, Info
 
 MOST_BYTES = 1 << 20
 MOST_NESTED = 16
@@ -38,9 +38,9 @@ def _schema(message: type[BaseModel]) -> str:
 
 # A kind is called what its schema is called; the agent's own state has none, and the latest vitals travel on `state`.
 STREAM_TOPICS = {_name(kind): topic for kind, topic in TOPICS.items()} | {_name(Availability): "availability"}
-BRIDGE_TOPICS = {"state": "state", _name(Health): "health", _name(Info): "info"}
+BRIDGE_TOPICS = {"state": "state", _name(Health): "health", _name(Info): "info", _name(EngineState): "engine"}
 KINDS = (*STREAM_TOPICS, *BRIDGE_TOPICS)
-_NAMED: tuple[type[BaseModel], ...] = (*TOPICS, Availability, Health, Info)
+_NAMED: tuple[type[BaseModel], ...] = (*TOPICS, Availability, Health, Info, EngineState)
 SCHEMAS = {_name(kind): _schema(kind) for kind in _NAMED}
 COUNTED = frozenset(_name(kind) for kind in TOPICS)
 """Kinds whose messages carry ``seq`` and ``session``."""

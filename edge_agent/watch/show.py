@@ -261,6 +261,12 @@ def _info(news: News) -> Gist:
     return "dim", f"edge-agent {news.text('version')}, models {clean(', '.join(names)) or 'none'}"
 
 
+def _engine(news: News) -> Gist:
+    return (
+        "medium" if news.data.get("state") == "degraded" else "dim"
+    ), f"models: {news.text('state')}: {news.text('reason')}"
+
+
 def _waveform(news: News) -> Gist:
     channels = news.data.get("channels")
     if not isinstance(channels, dict):
@@ -291,5 +297,6 @@ GISTS: dict[str, Callable[[News], Gist]] = {
     "state": _available,
     "health": _health,
     "info": _info,
+    "engine": _engine,
     "waveform": _waveform,
 }

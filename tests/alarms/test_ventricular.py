@@ -1,4 +1,4 @@
-"""Runs of ventricular beats: how many, how fast, and what breaks them."""
+"""Runs of ventricular beats: how many, how fast, what breaks them, and who may speak against them."""
 
 from __future__ import annotations
 
@@ -6,40 +6,47 @@ from dataclasses import replace
 
 import pytest
 
-from edge_agent.alarms.rules import Finding
-from edge_agent.alarms.ventricular import VentricularRun
+from edge_agent.alarms.judged import Judged
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.rules.base import Finding
+from edge_agent.alarms.rules.ventricular import (
+    ventricular_bigeminy,
+    ventricular_couplet,
+    ventricular_run,
+    ventricular_tachycardia,
+)
+from edge_agent.alarms.scene import LeadScene, Scene
 from edge_agent.clock import RecordedClock
-from edge_agent.config import AlarmLimits
 from edge_agent.events import Alarm, Event
-from edge_agent.journey import Verdict, Window
+from edge_agent.journey import Texture, Verdict, Window
 from edge_agent.stamp import REPLAYED, Stamp
 from edge_agent.verdicts import VerdictLane
-
-FS = 250.0
-LIMITS = AlarmLimits()
+from tests.alarms.by_hand import FLUTTER, FS, LIMITS, SINUS
 
 
-def verdict(sample: int, label: str | None) -> Verdict:
-    window = Window("beats", "II", sample, sample + 30, (), None if label else "quality: noise")
+def verdict(sample: int, label: str | None, channel: str = "II") -> Verdict:
+    window = Window("beats", channel, sample, sample + 30, (), None if label else "quality: noise")
     return Verdict(
         window, label, {}, "beats", "1.0.0", "0" * 64, "cpu/test", reason=None if label else "quality: noise"
     )
 
 
-def after(labels: str, per_min: float = 150.0, *, run: VentricularRun | None = None) -> tuple[VentricularRun, int]:
+def after(
+    labels: str, per_min: float = 150.0, *, judged: Judged | None = None, channel: str = "II"
+) -> tuple[Judged, int]:
     """Beats at that rate with these labels ('-' an abstention), and the last one's sample."""
-    run = run or VentricularRun(FS)
+    judged = judged or Judged(FS)
     step = 60 * FS / per_min
     at = 1000
     for i, label in enumerate(labels):
         at = 1000 + round(i * step)
-        run.verdict(verdict(at, None if label == "-" else label))
-    return run, at
+        judged.verdict(verdict(at, None if label == "-" else label, channel))
+    return judged, at
 
 
 def found(labels: str, per_min: float = 150.0, limits: AlarmLimits = LIMITS) -> Finding | None:
-    run, at = after(labels, per_min)
-    return run.finding(at + 30, "II", limits)
+    judged, at = after(labels, per_min)
+    return ventricular_tachycardia(judged, at + 30, limits)
 
 
 @pytest.mark.parametrize("labels", ["VVVVV", "NVVVVV", "VVVVVVVVVVVVVVV", "NNVVNVVVVV", "VV-VVV", "-VVVVV"])
@@ -66,11 +73,11 @@ def test_the_rate_must_be_above_its_limit() -> None:
 
 def test_the_rate_is_that_of_the_newest_beats() -> None:
     """A run that begins slowly is tachycardia once it is fast."""
-    run, at = after("VVVV", 70)
+    judged, at = after("VVVV", 70)
     for _ in range(5):
         at += round(60 * FS / 160)
-        run.verdict(verdict(at, "V"))
-    finding = run.finding(at + 30, "II", LIMITS)
+        judged.verdict(verdict(at, "V"))
+    finding = ventricular_tachycardia(judged, at + 30, LIMITS)
     assert finding is not None
     assert finding.since == 1000  # the run's first beat
     assert finding.evidence["beats"] == 9
@@ -89,25 +96,105 @@ def test_limits_are_those_asked_with() -> None:
 
 
 def test_it_is_over_when_no_beat_follows() -> None:
-    run, at = after("VVVVV")
-    assert run.finding(at + round(2 * FS), "II", LIMITS) is not None
-    assert run.finding(at + round(2 * FS) + 1, "II", LIMITS) is None
+    judged, at = after("VVVVV")
+    assert ventricular_tachycardia(judged, at + round(2 * FS), LIMITS) is not None
+    assert ventricular_tachycardia(judged, at + round(2 * FS) + 1, LIMITS) is None
 
 
 def test_a_gap_breaks_it() -> None:
-    run, at = after("VVVVV")
-    run.gap()
-    assert run.finding(at + 30, "II", LIMITS) is None
-    run, at = after("VVVV")
-    run.gap()
-    run.verdict(verdict(at + 100, "V"))
-    assert run.finding(at + 130, "II", LIMITS) is None
+    judged, at = after("VVVVV")
+    judged.gap()
+    assert ventricular_tachycardia(judged, at + 30, LIMITS) is None
+    judged, at = after("VVVV")
+    judged.gap()
+    judged.verdict(verdict(at + 100, "V"))
+    assert ventricular_tachycardia(judged, at + 130, LIMITS) is None
 
 
 def test_an_hour_of_it_stays_small() -> None:
-    run, at = after("V" * 9000)
-    assert len(run._run) <= 64
-    assert run.finding(at + 30, "II", LIMITS) is not None
+    judged, at = after("V" * 9000)
+    assert all(len(beats) <= 64 for beats in judged.beats.values())
+    assert ventricular_tachycardia(judged, at + 30, LIMITS) is not None
+
+
+# -- other leads --------------------------------------------------------------------------------------------------------
+
+
+def scene(at: int, like: Texture, *, good: bool = True) -> Scene:
+    seen = tuple(replace(like, channel="V", sample=at - 60 * i) for i in reversed(range(8)))
+    leads = [
+        LeadScene("II", True, (), None, 0, (), ()),
+        LeadScene("V", good, () if good else ("noise",), None, 0, (), seen),
+    ]
+    return Scene(at, tuple(leads))
+
+
+@pytest.mark.parametrize(
+    ("labels", "like", "good", "against"),
+    [
+        ("NNNNN", SINUS, True, True),
+        ("VVVVV", SINUS, True, False),
+        ("NVVVV", SINUS, True, False),
+        ("NNNNN", FLUTTER, True, False),  # a model's word alone, where the usual beat is not to be seen
+        ("NNNNN", SINUS, False, False),
+        ("N", SINUS, True, False),  # one beat is no witness
+    ],
+)
+def test_another_good_lead_that_shows_the_patient_s_own_beats_is_against_it(
+    labels: str, like: Texture, good: bool, against: bool
+) -> None:
+    judged, at = after("NNVVVVV")
+    first = 1000 + 2 * 100
+    for i, label in enumerate(labels):
+        judged.verdict(verdict(first + 100 * i, label, "V"))
+    judged.scene = scene(at, like, good=good)
+    finding = ventricular_tachycardia(judged, at + 30, LIMITS)
+    assert finding is not None
+    assert (finding.against is not None) is against
+
+
+# -- couplet, run, bigeminy -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("labels", "couplet", "run", "bigeminy"),
+    [
+        ("NNNNNN", False, False, False),
+        ("NNVNNN", False, False, False),
+        ("NNVVNN", True, False, False),
+        ("NNVV", False, False, False),  # it may become a run
+        ("NNVVV", False, True, False),
+        ("NNVVVN", False, False, False),
+        ("NVNVN", False, False, False),
+        ("NVNVNV", False, False, True),
+        ("VNVNVN", False, False, True),
+        ("NVNVNN", False, False, False),
+        ("SVVS", True, False, False),
+    ],
+)
+def test_patterns(labels: str, couplet: bool, run: bool, bigeminy: bool) -> None:
+    judged, at = after(labels, 80)
+    asked = (ventricular_couplet, ventricular_run, ventricular_bigeminy)
+    assert [rule(judged, at + 30, LIMITS) is not None for rule in asked] == [couplet, run, bigeminy]
+
+
+def test_a_slow_run_is_a_run_and_no_tachycardia() -> None:
+    judged, at = after("NVVVVVVV", 70)
+    assert ventricular_tachycardia(judged, at + 30, LIMITS) is None
+    finding = ventricular_run(judged, at + 30, LIMITS)
+    assert finding is not None
+    assert finding.evidence == {"rate_per_min": 70.0, "beats": 7}
+
+
+def test_a_couplet_s_alarm_stands_for_ten_seconds() -> None:
+    judged, at = after("NVVN", 80)
+    for i in range(1, 14):
+        now = at + round(i * 0.75 * FS)
+        judged.verdict(verdict(now, "N"))
+        assert (ventricular_couplet(judged, now, LIMITS) is not None) is (i * 0.75 <= 10)
+
+
+# -- the lane -------------------------------------------------------------------------------------------------------------
 
 
 def test_two_models_that_see_the_same_beats_do_not_make_twice_as_many() -> None:
@@ -123,6 +210,6 @@ def test_two_models_that_see_the_same_beats_do_not_make_twice_as_many() -> None:
         said: list[Event] = []
         for model in ("one", "two"):
             said += lane.take(Window(model, "II", at, at + 30, ()), REPLAYED)
-        raised.append([event.state for event in said if isinstance(event, Alarm)])
+        raised.append([one.state for one in said if isinstance(one, Alarm) and one.kind == "ventricular_tachycardia"])
     assert raised == [[], [], [], [], ["raised"], []]
     assert lane.verdicts == 12

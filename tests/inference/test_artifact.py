@@ -229,7 +229,7 @@ def test_a_newer_agent_may_be_needed(tmp_path: Path) -> None:
     major, minor, patch = (int(part) for part in __version__.split("."))
     refused(write(tmp_path, manifest(minimum_agent_version=f"{major}.{minor}.{patch + 1}")), "needs edge-agent")
     # Numbers, not text: 0.10 comes after 0.9.
-    assert artifact_module._version("0.10.0") > artifact_module._version("0.9.0")
+    assert artifact_module.version_key("0.10.0") > artifact_module.version_key("0.9.0")
 
 
 # -- golden vectors ---------------------------------------------------------------------------------------------------

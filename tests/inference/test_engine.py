@@ -167,7 +167,7 @@ def test_a_call_that_fails_is_an_engine_error_that_names_the_backend() -> None:
         def invoke(self) -> None:
             raise RuntimeError("delegate lost\nand a long tail of details")
 
-    made._interpreter = Broken()
+    made._bound.interpreter = Broken()
     with pytest.raises(EngineError) as caught:
         made.invoke((floats(1, 2), floats(1, 2, 3)))
     assert caught.value.what == f"{made.backend} failed at a call: delegate lost"

@@ -92,8 +92,9 @@ def test_the_band_is_asked_of_the_label_that_would_be_said() -> None:
 
 def test_scores_that_are_no_numbers_are_no_label() -> None:
     for how in ("none", "sigmoid"):
-        label, _, reason = label_of(floats(np.nan, np.nan, np.nan), about(how))
-        assert (label, reason) == (None, "score too low")
+        label, scores, reason = label_of(floats(np.nan, np.nan, np.nan), about(how))
+        assert (label, reason) == (None, "the scores are no numbers")
+        assert scores == {}, "a message of NaN is no JSON"
 
 
 class Fake:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
-CONCATENATION, FULLY_CONNECTED = 2, 9
+CONCATENATION, FULLY_CONNECTED, CUSTOM = 2, 9, 32
 _OPTIONS = {CONCATENATION: 10, FULLY_CONNECTED: 8}
 
 
@@ -49,8 +49,10 @@ def _table(builder: Any, slots: int, *fill: Callable[[], None]) -> int:
     return int(builder.EndObject())
 
 
-def model(operator: int, tensors: Sequence[Tensor], inputs: Sequence[int], outputs: Sequence[int]) -> bytes:
-    """A model of one operator, whose inputs are all tensors but the outputs, in order."""
+def model(
+    operator: int, tensors: Sequence[Tensor], inputs: Sequence[int], outputs: Sequence[int], custom: str = ""
+) -> bytes:
+    """A model of one operator, whose inputs are all tensors but the outputs, in order; ``custom``: its name, if it is not built in."""
     b = flatbuffers.Builder(4096)
     buffers = [_table(b, 1)]
     made = []
@@ -88,8 +90,9 @@ def model(operator: int, tensors: Sequence[Tensor], inputs: Sequence[int], outpu
     b.StartObject(5)
     b.PrependUOffsetTRelativeSlot(1, feeding, 0)
     b.PrependUOffsetTRelativeSlot(2, giving, 0)
-    b.PrependUint8Slot(3, _OPTIONS[operator], 0)
-    b.PrependUOffsetTRelativeSlot(4, options, 0)
+    if operator in _OPTIONS:
+        b.PrependUint8Slot(3, _OPTIONS[operator], 0)
+        b.PrependUOffsetTRelativeSlot(4, options, 0)
     operators = _offsets(b, [b.EndObject()])
     graph_inputs = b.CreateNumpyVector(np.array(inputs, np.int32))
     graph_outputs = b.CreateNumpyVector(np.array(outputs, np.int32))
@@ -99,8 +102,11 @@ def model(operator: int, tensors: Sequence[Tensor], inputs: Sequence[int], outpu
     b.PrependUOffsetTRelativeSlot(2, graph_outputs, 0)
     b.PrependUOffsetTRelativeSlot(3, operators, 0)
     subgraphs = _offsets(b, [b.EndObject()])
+    code = b.CreateString(custom) if custom else 0
     b.StartObject(4)
     b.PrependInt8Slot(0, operator, 0)
+    if custom:
+        b.PrependUOffsetTRelativeSlot(1, code, 0)
     b.PrependInt32Slot(2, 4, 1)
     b.PrependInt32Slot(3, operator, 0)
     codes = _offsets(b, [b.EndObject()])
@@ -120,6 +126,12 @@ def joining(*parts: Tensor, output: Tensor | None = None) -> bytes:
     width = sum(part.shape[1] for part in parts)
     joined = output or Tensor("Identity", (1, width), first.dtype, first.scale, first.zero_point)
     return model(CONCATENATION, [*parts, joined], range(len(parts)), [len(parts)])
+
+
+def custom(name: str, *parts: Tensor) -> bytes:
+    """The same by an operator of this name, such as a compiled file has."""
+    joined = Tensor("Identity", (1, sum(part.shape[1] for part in parts)), parts[0].dtype, parts[0].scale)
+    return model(CUSTOM, [*parts, joined], range(len(parts)), [len(parts)], name)
 
 
 def dense(weights: NDArray[np.float64], given: Tensor, output: Tensor) -> bytes:

@@ -9,6 +9,7 @@ import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -53,6 +54,10 @@ def ask(port: int, topic: str, payload: bytes, *, retain: bool = False) -> None:
 
 def responses(listener: Listener, kind: str) -> list[dict[str, Any]]:
     return [one.data for one in listener.heard if one.topic == f"edge-agent/dev/bridge/response/{kind}"]
+
+
+def answered(listener: Listener, kind: str, many: int) -> bool:
+    return len(responses(listener, kind)) == many
 
 
 def test_requests_are_answered_and_the_hostile_ones_refused(broker: Broker, tmp_path: Path) -> None:
@@ -235,8 +240,8 @@ def test_the_discovery_stays_small() -> None:
     sizes = [
         len(discovery("homeassistant", "edge-agent", "bay7", [f"bed{n}" for n in range(many)])[1]) for many in (1, 30)
     ]
-    assert sizes[0] < 4600
-    assert sizes[1] < 120_000
+    assert sizes[0] < 5400
+    assert sizes[1] < 145_000
 
 
 @pytest.mark.parametrize(("state", "expected"), [("raised", "ON"), ("updated", "ON"), ("cleared", "OFF")])
@@ -345,3 +350,36 @@ def test_the_recorder_keeps_the_signal_of_the_alarm(broker: Broker, tmp_path: Pa
         if s in "NSVFQ" and c == channel
     }
     assert kept == {at for at in beats if first <= at < first + record.sig_len}
+
+
+def test_an_alarm_is_acknowledged_and_limits_are_changed_while_it_runs(broker: Broker, tmp_path: Path) -> None:
+    stream = simulated("a", source='script = "sinus"\nspeed = 10\nforever = true\n')
+    text = base_config(broker.port, stream) + "[requests]\nenabled = true\n"
+    asked = [
+        ("acknowledge", {"stream": "a", "kind": "asystole"}),
+        ("acknowledge", {"stream": "a", "kind": "nothing"}),
+        ("limits", {"stream": "a", "limits": {"bradycardia_per_min": 110, "latching": ["bradycardia"]}}),
+        ("limits", {"stream": "a", "limits": {"asystole_s": 0}}),
+        ("limits", {"stream": "b", "limits": {"asystole_s": 5}}),
+    ]
+    with listening(broker.port) as listener, running_agent(tmp_path, text):
+        listener.wait("a", "state")
+        client = listener._client
+        for kind, arguments in asked:
+            client.publish(f"edge-agent/dev/bridge/request/{kind}", json.dumps(arguments), qos=1)
+        for kind, many in (("limits", 3), ("acknowledge", 2)):
+            wait_for(partial(answered, listener, kind, many), "the answers")
+        assert [one["status"] for one in responses(listener, "acknowledge")] == ["ok", "error"]
+        assert [one["status"] for one in responses(listener, "limits")] == ["ok", "error", "error"]
+        assert responses(listener, "limits")[0]["data"]["limits"]["bradycardia_per_min"] == 110
+        listener.wait("a", "alarm", kind="bradycardia", state="raised")  # 70 to the minute are too few now
+        client.publish(
+            "edge-agent/dev/bridge/request/limits",
+            json.dumps({"stream": "a", "limits": {"bradycardia_per_min": 40}}),
+            qos=1,
+        )
+        listener.wait("a", "alarm", kind="bradycardia", state="updated", active=False)
+        client.publish(
+            "edge-agent/dev/bridge/request/acknowledge", json.dumps({"stream": "a", "kind": "bradycardia"}), qos=1
+        )
+        listener.wait("a", "alarm", kind="bradycardia", state="cleared", acknowledged=True)

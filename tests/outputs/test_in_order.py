@@ -13,7 +13,8 @@ from tests.outputs.test_mqtt import header
 
 def alarm(number: int) -> events.Alarm:
     return events.Alarm(
-        **header(number), id=str(number), kind="asystole", state="raised", priority="high", silenced=False, channel=None,
+        **header(number), id=str(number), kind="asystole", state="raised", priority="high", silenced=False, channel=None, reason=None,
+        confidence=1.0, active=True, acknowledged=False, strip=None,
         since=0, delay_ms=0, evidence={},
     )  # fmt: skip
 

@@ -69,7 +69,7 @@ def first_hearings(heard: list[Heard]) -> dict[tuple[str, str], list[int]]:
     found: dict[tuple[str, str], list[int]] = defaultdict(list)
     seen: set[tuple[str, str, int]] = set()
     for one in heard:
-        if one.retained or one.kind in ("state", "info", "health", "availability"):
+        if one.retained or one.kind in ("state", "info", "health", "engine", "availability"):
             continue
         key = (one.data["session"], one.topic)
         if (*key, one.data["seq"]) not in seen:

@@ -55,7 +55,8 @@ def alarm(sample: int, state: str = "raised") -> events.Alarm:
     return events.Alarm.model_validate(
         header(sample)
         | {"id": "1", "kind": "asystole", "state": state, "priority": "high", "channel": "II", "since": sample}
-        | {"delay_ms": 0, "evidence": {}, "silenced": False}
+        | {"delay_ms": 0, "evidence": {}, "silenced": False, "reason": None}
+        | {"confidence": 1.0, "active": True, "acknowledged": False, "strip": None}
     )
 
 

@@ -67,7 +67,12 @@ def _read(path: Path, manifest: Manifest) -> dict[str, Any]:
 
 
 def _what(manifest: Manifest, tflite: bytes, made: Mapping[str, Any]) -> str:
-    anchors = {"beat": "at every beat", "slide": "over time", "rr": "at beats, of the intervals before them"}
+    anchors = {
+        "beat": "at every beat",
+        "slide": "over time",
+        "rr": "at beats, of the intervals before them",
+        "alarm": "when an opinion on an alarm is asked for",
+    }
     when = anchors[manifest.anchor.kind]
     if manifest.anchor.kind == "slide":
         when = f"every {manifest.anchor.stride_s:g} s"
@@ -98,6 +103,8 @@ def _inputs(manifest: Manifest) -> str:
             what = f"{len(part.features)} features: {', '.join(part.features)}"
         elif isinstance(part, RrInput):
             what = f"the last {part.intervals} RR intervals, {part.normalisation}"
+        else:
+            what = f"{len(part.numbers)} numbers of evidence: {', '.join(part.numbers)}"
         rows.append(f"| `{part.name}` | {what} |")
     return "\n".join(rows)
 

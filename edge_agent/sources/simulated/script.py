@@ -242,7 +242,10 @@ def _typed(where: str, key: str, value: object) -> object:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{where} must be a number, not {value!r}")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{where} is a number of more than 308 digits") from None
 
 
 def script_to_dict(script: Script) -> dict[str, Any]:
@@ -299,6 +302,8 @@ _RANDOM_KINDS = (
     "vt",
     "vf",
     "asystole",
+    "pause",
+    "pulseless",
     "hypotension",
     "hypertension",
     "damped",
@@ -360,6 +365,8 @@ def random_script(
             "vt": {"duration_s": between(9, 25), "rhythm": "vt", "rate_per_min": between(135, 210)},
             "vf": {"duration_s": between(10, 25), "rhythm": "vf", "rate_per_min": between(250, 350)},
             "asystole": {"duration_s": between(9, 20), "rhythm": "asystole"},
+            "pause": {"duration_s": between(3.3, 3.6), "rhythm": "asystole"},
+            "pulseless": {"duration_s": between(15, 30), "pulseless": True},
             "hypotension": {"duration_s": between(90, 130), "systolic_mmhg": between(66, 78), "diastolic_mmhg": 40.0},
             "hypertension": {
                 "duration_s": between(90, 130),
@@ -373,7 +380,7 @@ def random_script(
             "noise": {"duration_s": between(20, 40), "snr_db": between(-6, 0), "noise": ("muscle", "motion", "white")},
         }
         merged = base | special[kind]
-        if "rhythm" in special[kind] and "rate_per_min" not in special[kind] and kind == "asystole":
+        if special[kind].get("rhythm") == "asystole":
             del merged["rate_per_min"]
         return Episode(name=kind, **merged)
 

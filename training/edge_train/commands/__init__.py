@@ -6,7 +6,7 @@ import argparse
 from importlib import import_module
 from importlib.util import find_spec
 
-ORDER = ("data", "fit", "tune", "finetune", "evaluate", "results", "explain", "export", "check_tpu", "pack")
+ORDER = ("data", "fit", "tune", "finetune", "evaluate", "results", "explain", "export", "check_tpu", "pack", "alarm")
 
 
 def add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

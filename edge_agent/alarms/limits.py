@@ -1,0 +1,67 @@
+"""The alarms' settings, by stream: limits, durations, and what becomes of each alarm."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field, ValidationError, field_serializer
+
+from edge_agent.events import AlarmKind, Priority
+from edge_agent.sources.settings import Section
+
+
+class AlarmLimits(Section):
+    """Limits and durations of the alarms, and what becomes of each."""
+
+    asystole_s: float = Field(default=4.0, ge=2, le=30, description="Pause without a beat.")
+    pause_s: float = Field(default=3.0, ge=1.5, le=15, description="A shorter pause, that passes.")
+    bradycardia_per_min: float = Field(default=40.0, ge=10, le=120, description="Below this over 5 beats.")
+    tachycardia_per_min: float = Field(default=140.0, ge=80, le=300, description="Above this over 17 beats.")
+    ventricular_beats: int = Field(default=5, ge=3, le=50, description="Ventricular beats in a row.")
+    ventricular_per_min: float = Field(default=100.0, ge=50, le=250, description="Their least rate.")
+    fibrillation_s: float = Field(default=4.0, ge=3, le=15, description="Ventricular flutter or fibrillation.")
+    pulse_lost_s: float = Field(default=6.0, ge=4, le=30, description="No pulse while the ECG goes on.")
+    hypotension_mean_mmhg: float = Field(default=65.0, ge=20, le=150)
+    hypotension_systolic_mmhg: float | None = Field(
+        default=None, ge=30, le=200, description="Where it is set, a systolic pressure below it counts as well."
+    )
+    hypertension_systolic_mmhg: float = Field(default=180.0, ge=80, le=300)
+    hypertension_mean_mmhg: float | None = Field(
+        default=None, ge=60, le=250, description="Where it is set, a mean pressure above it counts as well."
+    )
+    pressure_duration_s: float = Field(
+        default=60.0, ge=5, le=600, description="How long a pressure must stay beyond its limit."
+    )
+    lead_off_s: float = Field(default=2.0, ge=0.5, le=60)
+    noise_s: float = Field(default=8.0, ge=1, le=120)
+    abp_artifact_s: float = Field(
+        default=4.0, ge=1, le=120, description="The line damped, or otherwise not to be read."
+    )
+    signal_lost_s: float = Field(default=5.0, ge=1, le=60, description="No samples at all.")
+    clear_s: float = Field(
+        default=5.0, ge=0, le=120, description="How long a finding must stay away before its alarm clears."
+    )
+    off: frozenset[AlarmKind] = Field(default=frozenset(), description="Alarms that are not wanted at all.")
+    latching: frozenset[AlarmKind] = Field(
+        default=frozenset(), description="Alarms that stay until they are acknowledged (a request)."
+    )
+    priorities: dict[AlarmKind, Priority] = Field(
+        default_factory=dict, description="Priority by alarm, where it is not the usual one."
+    )
+
+    @field_serializer("off", "latching")
+    def _in_order(self, kinds: frozenset[str]) -> list[str]:
+        return sorted(kinds)
+
+
+def changed(limits: AlarmLimits, given: object) -> AlarmLimits:
+    """The same with some of them changed; ValueError says what is wrong with the first that is."""
+    if not isinstance(given, Mapping) or not given:
+        raise ValueError("an object of one or more limits by name is wanted")
+    try:
+        return AlarmLimits.model_validate({**limits.model_dump(), **given})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        known = f"; known: {', '.join(AlarmLimits.model_fields)}" if first["type"] == "extra_forbidden" else ""
+        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}{known}") from None

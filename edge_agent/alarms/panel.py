@@ -1,0 +1,99 @@
+"""All the alarms of one lane of a stream: their rules asked, their machines stepped, what changed said.
+
+A stream has two lanes (`pipeline` and `verdicts`), each with a panel of its own and the same controls: what people asked for while it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from edge_agent import events
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.machine import AlarmMachine, Times, Transition
+from edge_agent.alarms.rules.base import Rule
+from edge_agent.stamp import Moment, Stamp
+
+UPDATE_S = 10.0
+"""Between two messages of an alarm that goes on, if its evidence has changed."""
+
+E = TypeVar("E")
+
+
+@dataclass(slots=True)
+class Controls:
+    """Set from other threads; each entry is replaced as a whole."""
+
+    silences: dict[str, int] = field(default_factory=dict)
+    """Kind of alarm to the sample until which somebody silenced it,"""
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    """and to the sample at which somebody acknowledged it."""
+
+
+class AlarmPanel(Generic[E]):
+    def __init__(self, rules: Sequence[Rule[E]], *, fs: float, stamp: Stamp, controls: Controls) -> None:
+        self._fs = fs
+        self._stamp = stamp
+        self._controls = controls
+        self._alarms = [(rule, AlarmMachine()) for rule in rules]
+        self._limits: AlarmLimits | None = None
+        self._times: list[Times] = []
+        """Of each rule, in samples, for these limits."""
+
+    def _times_of(self, rule: Rule[E], limits: AlarmLimits) -> Times:
+        fs = self._fs
+        return Times(
+            round(limits.clear_s * fs), round(UPDATE_S * fs), round(rule.confirm_s * fs), round(rule.refractory_s * fs)
+        )
+
+    def step(self, evidence: E, now: int, limits: AlarmLimits, moment: Moment) -> Iterator[events.Alarm]:
+        """Ask every rule."""
+        if limits is not self._limits:
+            self._limits, self._times = limits, [self._times_of(rule, limits) for rule, _ in self._alarms]
+        for (rule, machine), times in zip(self._alarms, self._times, strict=True):
+            if rule.kind in limits.off:
+                transition = machine.end(now, "switched off")
+            else:
+                finding = rule.find(evidence, now, limits)
+                if finding is None and machine.state == "off":  # all of them, nearly always
+                    continue
+                transition = machine.step(
+                    finding,
+                    now,
+                    times,
+                    latching=rule.kind in limits.latching,
+                    acknowledged_at=self._controls.acknowledged.get(rule.kind, -1),
+                )
+            if transition is not None:
+                yield self._event(rule, transition, now, limits, moment)
+
+    def end(self, now: int, limits: AlarmLimits, moment: Moment, reason: str) -> Iterator[events.Alarm]:
+        """No more can come: an alarm must not stand for ever on what once was."""
+        for rule, machine in self._alarms:
+            transition = machine.end(now, reason)
+            if transition is not None:
+                yield self._event(rule, transition, now, limits, moment)
+
+    def _event(
+        self, rule: Rule[E], transition: Transition, now: int, limits: AlarmLimits, moment: Moment
+    ) -> events.Alarm:
+        finding = transition.finding
+        header = self._stamp(events.Alarm, now, now, moment)
+        return events.Alarm(
+            **header,  # type: ignore[arg-type]  # the stamp's fields are Event's
+            id=f"{header['session']}-{header['stream']}-{rule.kind}-{'instead-' * rule.instead}{transition.number}",
+            kind=rule.kind,
+            state=transition.state,
+            priority=limits.priorities.get(rule.kind, rule.priority),
+            silenced=now < self._controls.silences.get(rule.kind, 0),
+            reason=transition.reason,
+            confidence=finding.confidence,
+            active=transition.active,
+            acknowledged=transition.acknowledged,
+            strip=None,
+            channel=finding.channel,
+            since=finding.since,
+            delay_ms=(now - finding.met) / self._fs * 1000,
+            evidence={"rule": rule.find.__name__, **finding.evidence},
+        )

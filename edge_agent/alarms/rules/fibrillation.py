@@ -1,0 +1,140 @@
+"""Ventricular flutter and fibrillation: the ECG swings to and fro for 4 s and shows no beat (PhysioNet/CinC Challenge
+2015; Clifford et al. 2015).
+
+No model and no beat detector is asked whether it is there: both answer in beats whatever they are shown. What counts is the texture of
+each lead (`signal.texture`): one slow oscillation (concentrated, Barro et al. 1989) whose values are spread as a
+sine's or as noise's are and not as those of
+complexes on a quiet line, and nothing in it that resembles the patient's usual beat. Beats speak only against it:
+another lead that shows the patient's own
+complexes, a detector that counts regular ones where nothing repeats itself that fast (a paced rhythm's broad
+complexes make such a texture), a pulse
+that goes on.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+from edge_agent.alarms.evidence import OUT_OF_BAND, EcgEvidence, Evidence
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.rules.base import Finding, confidence
+from edge_agent.alarms.rules.witness import DISTURBED, beats_between, good_leads, pulses_between
+from edge_agent.journey import Texture
+from edge_agent.signal.texture import STEPS_PER_S, WINDOW_S
+
+LEAST_CONCENTRATION = 0.45
+SLOW_HZ, LEAST_CONCENTRATION_SLOW = 3.6, 0.7
+"""The slower the swing, the purer it must be: broad complexes at 75 /min swing at 150, among other things."""
+PURE, PURE_REPEATS = 0.85, 0.6
+"""Flutter. A sine resembles a part of any broad beat, so it need not be unlike the usual one."""
+MOST_PEAKED = 3.3
+"""A sine has 1.5, noise 3, complexes on a quiet line 5 and more."""
+LEAST_SLOW = 0.4
+HZ = (2.4, 8.0)
+MOST_ALIKE = 0.9
+KNOWN_BEAT = 0.6
+"""Of `Texture.usual`: from here on there is a usual beat to be compared with."""
+LEAST_STEADY = 0.15
+LEAST_SIZE_LOG = -1.6
+"""Smaller than a fifth of the usual amplitude is an asystole's line."""
+PEAKED_BEATS = 5.0
+LEAST_PULSES = 3
+LATELY = 3
+"""Of another lead only the newest textures speak: the older ones still have the beats of before in them."""
+REPEATS = 0.5
+SLOW_PER_MIN = 140.0
+UNEVEN = 0.15
+
+
+def ventricular_fibrillation(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """fibrillation_s of it in a good lead, and nothing else that shows beats or pulses."""
+    if not any(lead.textures and swings(lead.textures[-1]) for lead in evidence.ecg.values()):
+        return None  # nothing is found that does not go on
+    fs = evidence.fs
+    many = round((limits.fibrillation_s - WINDOW_S) * STEPS_PER_S) + 1
+    found: list[tuple[str, list[Texture]]] = []
+    leads = {name: lead for name, lead in evidence.ecg.items() if _readable(lead)}
+    for name, lead in leads.items():
+        newest = _newest(lead, many + 1, now, fs)
+        swinging = [one for one in newest if swings(one)]
+        if len(newest) > many and len(swinging) >= many and swings(newest[-1]):
+            found.append((name, newest))
+    clear = any(set(leads[name].worth.reasons) <= OUT_OF_BAND for name, _ in found)
+    if not clear and len(found) < max(2, len(leads)):
+        return None  # of noisy leads all must show it
+    channel, textures = max(found, key=lambda one: one[1][-1].concentration)
+    first, last = textures[0].sample - round(WINDOW_S * fs), textures[-1].sample
+    against, speak = [], len(found)
+    for name, lead in good_leads(evidence).items():
+        if name not in dict(found):
+            shown = [shows_beats(one) for one in _newest(lead, LATELY, now, fs)]
+            speak += 1
+            if shown and sum(shown) > len(shown) / 2:
+                against.append(f"{name} shows the patient's own beats")
+    median_repeats = sorted(one.repeats for one in textures)[len(textures) // 2]
+    if median_repeats < REPEATS:
+        for name, lead in leads.items():
+            rate = _regular(beats_between(lead, first, last), fs)
+            if rate is not None and rate < SLOW_PER_MIN:
+                against.append(f"{name} counts {rate:.0f} regular beats per minute")
+    for line in pulses_between(evidence, first + round(fs), now):
+        speak += 1
+        if line.count >= LEAST_PULSES:
+            against.append(f"{line.channel} pulses on at {line.rate_per_min:.0f} per minute")
+    newest_one = textures[-1]
+    seen = {
+        "oscillation_per_min": round(60 * newest_one.peak_hz),
+        "concentration": round(newest_one.concentration, 2),
+        "peaked": round(newest_one.peaked, 2),
+        "alike": round(newest_one.alike, 2),
+        "leads": [name for name, _ in found],
+    }
+    agree = max(0, speak - len(against))
+    met = first + round(limits.fibrillation_s * fs)
+    return Finding(first, min(met, last), channel, seen, confidence(agree, speak), "; ".join(against) or None)
+
+
+def _readable(lead: EcgEvidence) -> bool:
+    return lead.worth.quality is not None and set(lead.worth.reasons) <= DISTURBED
+
+
+def swings(one: Texture) -> bool:
+    """These three seconds are an oscillation without beats."""
+    if not (
+        one.peaked < MOST_PEAKED
+        and one.slow > LEAST_SLOW
+        and HZ[0] <= one.peak_hz < HZ[1]
+        and one.steady > LEAST_STEADY
+        and one.last_size_log > LEAST_SIZE_LOG
+    ):
+        return False
+    if is_pure(one):
+        return True
+    least = LEAST_CONCENTRATION if one.peak_hz > SLOW_HZ else LEAST_CONCENTRATION_SLOW
+    return one.concentration > least and (one.alike < MOST_ALIKE or one.usual < KNOWN_BEAT)
+
+
+def is_pure(one: Texture) -> bool:
+    return one.concentration > PURE and one.repeats > PURE_REPEATS
+
+
+def shows_beats(one: Texture) -> bool:
+    """The patient's own beats, or at least complexes on a quiet line."""
+    own = one.usual >= KNOWN_BEAT and one.alike >= MOST_ALIKE and not is_pure(one)
+    return one.peaked > PEAKED_BEATS or own
+
+
+def _newest(lead: EcgEvidence, many: int, now: int, fs: float) -> list[Texture]:
+    """The last ones in order, if they are of now."""
+    newest = list(itertools.islice(reversed(lead.textures), many))[::-1]
+    return newest if newest and now - newest[-1].sample <= 1.5 * fs else []
+
+
+def _regular(beats: list[int], fs: float) -> float | None:
+    """The rate of four beats or more that are evenly spaced."""
+    steps = sorted(b - a for a, b in itertools.pairwise(beats))
+    if len(steps) < 3:
+        return None
+    middle = steps[len(steps) // 2]
+    even = all(abs(step - middle) <= UNEVEN * middle for step in steps)
+    return 60 * fs / middle if even else None

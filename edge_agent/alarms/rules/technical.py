@@ -1,0 +1,89 @@
+"""What keeps the agent from seeing: each bad signal has its own alarm, and no clinical alarm is built on it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence, Worth
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.rules.base import Finding
+
+QUALITY_S = 0.5
+"""From one judgement of a channel to the next."""
+DRIFT_S = 20.0
+"""A pressure that truly rises looks like drift for as long (`signal.abp_quality`): only what drifts longer is a fault of the line."""
+
+
+def lead_off(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """An ECG channel has had no electrode (or does not move at all) for lead_off_s."""
+    return _technical(evidence.ecg, now, evidence.fs, limits.lead_off_s, lambda worth: worth.unreadable_since)
+
+
+def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """Every lead is too noisy to judge: one good lead is enough to go on."""
+    if any(lead.worth.good for lead in evidence.ecg.values()):
+        return None
+    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, lambda worth: worth.disturbed_since)
+
+
+def abp_artifact(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """The line does not show the patient's pressure: flushed, clipped, drifting, disconnected; the reasons say which."""
+
+    fs, least_s = evidence.fs, limits.abp_artifact_s
+
+    def since(worth: Worth) -> int | None:
+        if "damped" in worth.reasons or worth.bad_since is None:
+            return None
+        return worth.bad_since + (round(DRIFT_S * fs) if worth.reasons == ("drift",) else 0)
+
+    return _technical(evidence.abp, now, fs, least_s, since)
+
+
+def abp_damped(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """The line is damped: a clot, a kink or a bubble takes the pulse and leaves the mean. It builds up, and at the
+    edge of what is damped it comes and goes:
+    abp_artifact_s of it within twice that time are enough."""
+    fs, least_s = evidence.fs, limits.abp_artifact_s
+
+    def since(worth: Worth) -> int | None:
+        return worth.bad_since if "damped" in worth.reasons else None
+
+    found = _technical(evidence.abp, now, fs, least_s, since)
+    for name, line in evidence.abp.items():
+        if found is not None or "damped" not in line.worth.reasons:
+            continue
+        lately = [one for one in line.qualities if one.sample > now - 2 * least_s * fs]
+        damped = [one for one in lately if "damped" in one.reasons]
+        if len(damped) * QUALITY_S >= least_s:
+            found = Finding(damped[0].first, damped[-1].sample, name, {"reasons": sorted(line.worth.reasons)})
+    return found
+
+
+def _technical(
+    channels: Mapping[str, EcgEvidence | PressureEvidence],
+    now: int,
+    fs: float,
+    least_s: float,
+    since_of: Callable[[Worth], int | None],
+) -> Finding | None:
+    """A channel that has been so for least_s."""
+    for name, channel in channels.items():
+        since = since_of(channel.worth)
+        if since is not None and now - since >= least_s * fs:
+            return Finding(since, since + round(least_s * fs), name, {"reasons": sorted(channel.worth.reasons)})
+    return None
+
+
+def signal_lost(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """No samples at all for signal_lost_s: the source has gone, or lost a stretch of them."""
+    since = evidence.absent_since
+    if since is None or now - since < limits.signal_lost_s * evidence.fs:
+        return None
+    return Finding(since, since + round(limits.signal_lost_s * evidence.fs), None)
+
+
+def tpu_degraded(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
+    """The models do not run where they should: on the CPU instead of the Edge TPU, or not at all."""
+    if evidence.engine_degraded is None:
+        return None
+    return Finding(now, now, None, {"engine": evidence.engine_degraded})

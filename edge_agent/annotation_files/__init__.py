@@ -1,0 +1,1 @@
+"""Files in which people mark recordings: WFDB annotations, and the marks of ICM+."""

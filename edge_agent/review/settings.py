@@ -1,0 +1,55 @@
+"""``[review]``: the page that the daemon serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from edge_agent.sources.settings import Host, Section
+
+
+class ReviewConfig(Section):
+    """A page that shows the streams live and the recorder's recordings; loopback without a password, beyond it with a token."""
+
+    enabled: bool = False
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; beyond loopback a token is asked for.")
+    port: int = Field(default=8080, ge=1, le=65535)
+    recordings: Path | None = Field(
+        default=None, description="Folder of recordings to review; default: recorder.folder."
+    )
+    state: Path | None = Field(
+        default=None,
+        description="Where corrections, exports and alarms' strips are kept; default: the state folder's review.",
+    )
+    cert_file: Path | None = Field(default=None, description="TLS: the page's certificate, PEM.")
+    key_file: Path | None = Field(default=None, description="Its key, PEM, without a passphrase.")
+    models: bool = Field(
+        default=True,
+        description="Run the models over a recording that is opened, for labels and scores; in a process of its own.",
+    )
+
+    @model_validator(mode="after")
+    def _pair(self) -> ReviewConfig:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file go together")
+        return self
+
+    def anchored(self, folder: Path) -> ReviewConfig:
+        """Relative paths are relative to the configuration file."""
+        paths: dict[str, Any] = {}
+        for key in ("recordings", "state", "cert_file", "key_file"):
+            path = getattr(self, key)
+            if path is not None:
+                paths[key] = folder / path
+        return self.model_copy(update=paths)
+
+    def missing(self, folder: Path) -> list[str]:
+        """Files that are named and not there."""
+        named = [(key, getattr(self, key)) for key in ("cert_file", "key_file")]
+        return [
+            f"review.{key}: {path}: no such file"
+            for key, path in named
+            if path is not None and not (folder / path).is_file()
+        ]

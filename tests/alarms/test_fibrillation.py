@@ -1,0 +1,140 @@
+"""Flutter and fibrillation at their limits, and who may speak against them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.rules.base import Finding
+from edge_agent.alarms.rules.fibrillation import ventricular_fibrillation
+from edge_agent.journey import Texture
+from tests.alarms.by_hand import (
+    FIBRILLATION,
+    FLUTTER,
+    LIMITS,
+    QUIET,
+    SINUS,
+    beats,
+    every,
+    evidence,
+    pulses,
+    quality,
+    samples,
+    textures,
+)
+
+
+def found(like: Texture, seconds: float = 6.0, limits: AlarmLimits = LIMITS) -> Finding | None:
+    """After so long of it (a texture looks back three seconds), a good while of sinus rhythm before."""
+    made = evidence("II")
+    textures(made, "II", SINUS, 20.0, 40.0)
+    now = textures(made, "II", like, 43.0, 40.0 + seconds) if seconds >= 3 else samples(43)
+    return ventricular_fibrillation(made, now, limits)
+
+
+@pytest.mark.parametrize(("seconds", "alarm"), [(3.75, False), (4.25, True), (30.0, True)])
+def test_four_seconds_of_it(seconds: float, alarm: bool) -> None:
+    for like in (FIBRILLATION, FLUTTER):
+        finding = found(like, seconds)
+        assert (finding is not None) is alarm
+        if finding is not None:
+            assert finding.against is None
+            assert finding.channel == "II"
+
+
+def test_it_says_since_when_and_when_the_definition_was_met() -> None:
+    finding = found(FIBRILLATION, 4.25)
+    assert finding is not None
+    assert finding.since == samples(40.0)
+    assert finding.met == samples(44.0)
+
+
+def test_how_long_is_the_configured_time() -> None:
+    assert found(FIBRILLATION, 5.0, AlarmLimits(fibrillation_s=6.0)) is None
+    assert found(FIBRILLATION, 6.5, AlarmLimits(fibrillation_s=6.0)) is not None
+
+
+@pytest.mark.parametrize(
+    "like",
+    [
+        SINUS,
+        QUIET,
+        replace(FIBRILLATION, peaked=5.0),  # complexes
+        replace(FIBRILLATION, concentration=0.3),  # noise
+        replace(FIBRILLATION, peak_hz=1.6),  # movement
+        replace(FIBRILLATION, alike=0.95),  # the patient's own beats
+        replace(FIBRILLATION, peak_hz=2.6),  # slow, and not pure
+        replace(FIBRILLATION, slow=0.2),  # hum, muscle
+        replace(FIBRILLATION, steady=0.05),  # comes and goes
+    ],
+    ids=["sinus", "asystole", "complexes", "noise", "movement", "own beats", "slow", "fast", "unsteady"],
+)
+def test_what_is_none(like: Texture) -> None:
+    assert found(like) is None
+
+
+def test_a_pure_flutter_may_resemble_a_broad_beat() -> None:
+    assert found(replace(FLUTTER, alike=0.95)) is not None
+
+
+def test_a_lead_that_knows_no_usual_beat_cannot_say_that_it_sees_one() -> None:
+    assert found(replace(FIBRILLATION, alike=0.95, usual=0.3)) is not None
+
+
+def test_a_bad_lead_says_nothing() -> None:
+    made = evidence("II")
+    quality(made, "II", 40.0, "noise")
+    now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    assert ventricular_fibrillation(made, now, LIMITS) is None
+
+
+def test_another_lead_that_shows_the_patient_s_own_beats_is_against_it() -> None:
+    made = evidence("II", "V")
+    textures(made, "V", SINUS, 20.0, 50.0)
+    now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against == "V shows the patient's own beats"
+    quality(made, "V", 50.0, "noise")
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against is None
+
+
+def test_two_leads_that_show_it_are_surer_than_one() -> None:
+    made = evidence("II", "V")
+    textures(made, "V", FIBRILLATION, 43.0, 50.0)
+    now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    both, one = ventricular_fibrillation(made, now, LIMITS), found(FIBRILLATION)
+    assert both is not None
+    assert one is not None
+    assert both.confidence > one.confidence
+
+
+@pytest.mark.parametrize(("repeats", "against"), [(0.2, True), (0.9, False)])
+def test_regular_beats_where_nothing_repeats_that_fast_are_against_it(repeats: float, against: bool) -> None:
+    """A paced rhythm of broad complexes: 75 regular beats to the minute."""
+    made = evidence("II")
+    beats(made, "II", every(0.8, 60))
+    now = textures(made, "II", replace(FIBRILLATION, repeats=repeats), 43.0, 50.0)
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert (finding.against is not None) is against
+
+
+def test_a_pulse_that_goes_on_is_against_it() -> None:
+    made = evidence("II", abp=True)
+    pulses(made, 0.8, 51)
+    now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against is not None
+    assert "ABP pulses on at 75" in finding.against
+
+
+def test_old_textures_are_no_news() -> None:
+    made = evidence("II")
+    now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    assert ventricular_fibrillation(made, now + samples(1.6), LIMITS) is None

@@ -1,0 +1,168 @@
+"""All alarms of a lane together: what the configuration and people make of them; and the list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence
+from edge_agent.alarms.limits import AlarmLimits, changed
+from edge_agent.alarms.panel import AlarmPanel, Controls
+from edge_agent.alarms.rules.base import Finding, Rule, confidence
+from edge_agent.alarms.rules.registry import RULES, VERDICT_RULES
+from edge_agent.clock import RecordedClock
+from edge_agent.events import Alarm, AlarmKind
+from edge_agent.stamp import REPLAYED, Stamp
+from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulses, quality, samples
+
+KINDS = get_args(AlarmKind)
+
+
+def found(evidence: bool, now: int, _limits: AlarmLimits) -> Finding | None:
+    return Finding(now - 500, now - 250, "II", {"seen": now}) if evidence else None
+
+
+RULE: Rule[bool] = Rule("asystole", "high", found)
+
+
+def panel(controls: Controls | None = None) -> AlarmPanel[bool]:
+    stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
+    return AlarmPanel([RULE], fs=FS, stamp=stamp, controls=controls or Controls())
+
+
+def said(lane: AlarmPanel[bool], course: Iterator[tuple[int, bool]], limits: AlarmLimits = LIMITS) -> list[Alarm]:
+    return [alarm for now, there in course for alarm in lane.step(there, now, limits, REPLAYED)]
+
+
+def test_the_message_says_what_fired_why_and_how_late() -> None:
+    (alarm,) = said(panel(), iter([(1000, True)]))
+    assert (alarm.kind, alarm.state, alarm.priority, alarm.id) == ("asystole", "raised", "high", "test-s-asystole-1")
+    assert alarm.evidence == {"rule": "found", "seen": 1000}
+    assert alarm.delay_ms == 1000
+    assert alarm.active
+    assert not alarm.acknowledged
+
+
+def test_an_alarm_that_is_switched_off_is_never_raised_and_one_that_stands_is_taken_back() -> None:
+    off = AlarmLimits(off=frozenset({"asystole"}))
+    assert said(panel(), iter([(1000, True), (2000, True)]), off) == []
+    lane = panel()
+    assert [one.state for one in said(lane, iter([(1000, True)]))] == ["raised"]
+    (alarm,) = said(lane, iter([(1062, True)]), off)
+    assert (alarm.state, alarm.reason) == ("cleared", "switched off")
+
+
+def test_its_priority_may_be_changed() -> None:
+    (alarm,) = said(panel(), iter([(1000, True)]), AlarmLimits(priorities={"asystole": "medium"}))
+    assert alarm.priority == "medium"
+
+
+def test_a_silenced_alarm_is_said_all_the_same() -> None:
+    controls = Controls(silences={"asystole": 1500})
+    (alarm,) = said(panel(controls), iter([(1000, True)]))
+    assert alarm.silenced
+    (alarm,) = said(panel(controls), iter([(1500, True)]))
+    assert not alarm.silenced
+
+
+def test_a_latching_alarm_waits_for_its_acknowledgement() -> None:
+    controls, lane = Controls(), panel()
+    lane = panel(controls)
+    latching = AlarmLimits(latching=frozenset({"asystole"}))
+    told = said(lane, iter([(1000, True), (2000, False), (2250, False), (9000, False)]), latching)
+    assert [(one.state, one.active) for one in told] == [("raised", True), ("updated", False)]
+    controls.acknowledged["asystole"] = 9100
+    (alarm,) = said(lane, iter([(9125, False)]), latching)
+    assert (alarm.state, alarm.acknowledged) == ("cleared", True)
+
+
+def test_limits_changed_while_running_are_the_next_ones() -> None:
+    limits = changed(LIMITS, {"asystole_s": 6, "latching": ["asystole"]})
+    assert limits.asystole_s == 6
+    assert limits.latching == frozenset({"asystole"})
+    assert limits.pause_s == LIMITS.pause_s
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        ({"asystole_s": 1}, "asystole_s: Input should be greater than or equal to 2"),
+        ({"asystole": 5}, "asystole: Extra inputs are not permitted; known: asystole_s"),
+        ({"off": ["nothing"]}, "off.0: Input should be 'asystole'"),
+        ({}, "an object of one or more limits"),
+        ([], "an object of one or more limits"),
+        (None, "an object of one or more limits"),
+    ],
+)
+def test_wrong_limits_change_nothing(given: object, what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        changed(LIMITS, given)
+
+
+# -- the list -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_kind_has_one_rule_and_a_second_one_where_the_pipeline_may_have_to_speak_for_the_verdict_lane() -> None:
+    pipeline, lane = [rule.kind for rule in RULES], [rule.kind for rule in VERDICT_RULES]
+    assert len(set(pipeline)) == len(pipeline)
+    assert len(set(lane)) == len(lane)
+    assert set(pipeline) & set(lane) == {"atrial_fibrillation", "ventricular_tachycardia"}
+    assert {rule.kind for rule in RULES if rule.instead} == set(pipeline) & set(lane)
+    assert not any(rule.instead for rule in VERDICT_RULES)
+    assert set(pipeline) | set(lane) == set(KINDS)
+
+
+def test_every_alarm_stands_in_the_document_with_its_priority() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "alarms.md").read_text(encoding="utf-8")
+    rows = {line.split("`")[1]: line for line in text.splitlines() if line.startswith("| `")}
+    listed = [*((rule.kind, rule.priority) for rule in RULES), *((rule.kind, rule.priority) for rule in VERDICT_RULES)]
+    for kind, priority in listed:
+        assert f"| {priority} |" in rows[kind]
+
+
+def test_what_is_fatal_does_not_wait_for_a_model() -> None:
+    fatal = {rule.kind for rule in RULES if rule.priority == "high"}
+    rates = {"bradycardia", "tachycardia"}
+    assert fatal == {"asystole", "ventricular_fibrillation", "ventricular_tachycardia", "pulse_lost"} | rates
+
+
+def test_nothing_is_said_of_signals_that_nothing_is_known_of() -> None:
+    """Beats and pulses without a judgement of their signal raise nothing, at any time."""
+    made = Evidence(
+        fs=FS, ecg={"II": EcgEvidence()}, abp={"ABP": PressureEvidence()}, pleth={"PLETH": PressureEvidence()}
+    )
+    beats(made, "II", every(0.35, 40))
+    pulses(made, 0.8, 80, 50)
+    for now in (0, samples(20), samples(80), samples(1000)):
+        assert [rule.kind for rule in RULES if rule.find(made, now, LIMITS) is not None] == []
+
+
+def test_a_gap_clears_what_was_known() -> None:
+    made = evidence("II", abp=True)
+    beats(made, "II", every(0.35, 40))
+    end = pulses(made, 0.8, 70, 50)
+    rules = {rule.kind: rule.find for rule in RULES}
+    assert rules["tachycardia"](made, samples(17), LIMITS) is not None
+    assert rules["hypotension"](made, end, LIMITS) is not None
+    made.gap(end + 100)
+    assert not made.ecg["II"].beats
+    assert not made.abp["ABP"].pulses
+    for kind, rule in rules.items():
+        for now in (end + 200, end + samples(30)):  # nothing is known of what comes after it
+            assert rule(made, now, LIMITS) is None, kind
+    for name in ("II", "ABP"):  # its two seconds reach back over the gap; what it stands for does not
+        quality(made, name, (end + 100) / FS + 1)
+    assert rules["asystole"](made, end + 100 + samples(4.5), LIMITS) is None  # counted from after the gap
+    assert rules["asystole"](made, end + 100 + samples(4.7), LIMITS) is not None
+    begin_s = (end + 100) / FS
+    assert rules["hypotension"](made, pulses(made, 0.8, 59.3, 50, start_s=begin_s), LIMITS) is None
+    assert rules["hypotension"](made, pulses(made, 0.8, 3.2, 50, start_s=begin_s + 59.2), LIMITS) is not None
+
+
+@pytest.mark.parametrize(("agree", "speak"), [(0, 0), (1, 1), (2, 2), (4, 4), (1, 2), (0, 3)])
+def test_confidence_grows_with_who_agrees_and_is_never_certain(agree: int, speak: int) -> None:
+    assert 0 < confidence(agree, speak) < 1
+    assert confidence(agree + 1, speak + 1) > confidence(agree, speak) >= confidence(agree, speak + 1)

@@ -1,0 +1,89 @@
+"""A short run of each parser; the long one is ``make fuzz``."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.mutate import mutated
+from tests.fuzz.parsers import Parser, parsers, refused
+
+NAMES = sorted(parsers())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_sound_is_taken_and_what_is_not_refused(name: str) -> None:
+    """So that the fuzzing gets past the first check: of the seeds at least one is taken."""
+    parser = parsers()[name]
+    assert not all(refused(parser, seed) for seed in parser.seeds)
+    if parser.errors:
+        chance = random.Random(1)
+        tried = [refused(parser, mutated(parser.seeds, chance)) for _ in range(100)]
+        assert any(tried)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_changed_inputs_are_refused_or_taken(name: str) -> None:
+    parser = parsers()[name]
+    chance = random.Random(name)
+    for _ in range(60 if parser.slow else 400):
+        data = mutated(parser.seeds, chance)
+        try:
+            refused(parser, data)
+        except Exception as error:
+            error.add_note(f"{name}: {data[:400]!r}")
+            raise
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not parsers()[name].slow])
+def test_bytes_of_chance_are_refused_or_taken(name: str) -> None:
+    """Hypothesis finds the smallest that is neither."""
+    parser = parsers()[name]
+
+    @settings(max_examples=60, deadline=None, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @given(st.one_of(st.binary(max_size=300), st.text(max_size=100).map(lambda text: text.encode("utf-8"))))
+    @example(b"")
+    @example(b"[" * 100_000)
+    @example(b"\0" * 70_000)
+    def check(data: bytes) -> None:
+        refused(parser, data)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        # A time far off made an index that no run holds, and the reader looked for the next run for ever.
+        ("csv", b"time,II\n0.000,0.1\n0.004,0.2\n99999999999999999999,0.3\n"),
+        # numpy said of a number that it does not fit into 32 bits.
+        ("csv", b"time,II\n0.000,0.1\n0.004,1e300\n0.008,0.3\n"),
+        # The system says of a name that it is too long: not in words of ours.
+        ("config", b'[[stream]]\nname = "x"\n[stream.source]\ntype = "simulated"\nscript = "' + b"s" * 5000 + b'"\n'),
+        # TOML's whole numbers have no bound, a float's have one.
+        ("script", b'[[episodes]]\nrhythm = "sinus"\nduration_s = ' + b"9" * 400 + b"\n"),
+    ],
+    ids=["far-off", "overflow", "long-name", "long-number"],
+)
+def test_what_was_found_stays_mended(name: str, data: bytes) -> None:
+    refused(parsers()[name], data)
+
+
+def test_a_parser_with_a_fault_is_found() -> None:
+    """The fault that this guards against: an index that comes from outside."""
+
+    def faulty(data: bytes) -> int:
+        return data[data[0]] if data[:1] > b"\x02" else 0
+
+    parser = Parser("faulty", faulty, (ValueError,), (b"\x02abc", b"\x01"))
+    chance = random.Random(3)
+
+    def run() -> None:
+        for _ in range(400):
+            refused(parser, mutated(parser.seeds, chance))
+
+    with pytest.raises(IndexError):
+        run()

@@ -1,0 +1,73 @@
+"""The soak's judgement: a leak, a lost descriptor, a drift and a slow end are seen, and a flat night is not accused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.soak import FS, STREAMS, Look, judge, slope
+
+SPEED = 50.0
+HEALTH = {"broker": {"lost": 0}, "inference": {"dropped": 0, "faults": 0}}
+
+
+def looks(
+    *, growth_mb_per_day: float = 0.0, leak_at: float = 1e9, slow: float = 0.0, minutes: float = 240.0
+) -> list[Look]:
+    chance = np.random.default_rng(1)
+    found = []
+    for at in np.arange(5.0, minutes * 60, 30.0):
+        days = at * SPEED / 86_400
+        found.append(
+            Look(
+                at_s=float(at),
+                rss_mb=80 + growth_mb_per_day * days + float(chance.normal(0, 0.3)),
+                descriptors=14 if at > leak_at else 13,
+                threads=9,
+                samples=dict.fromkeys(STREAMS, round(at * FS * SPEED * (1 - slow))),
+            )
+        )
+    return found
+
+
+def late(*, end_ms: float = 3.0) -> list[tuple[float, float]]:
+    return [(float(at), 3.0 if at < 12_960 else end_ms) for at in range(0, 14_400, 2)]
+
+
+def verdict(some: list[Look], ages: list[tuple[float, float]] | None = None, **health: Any) -> list[str]:
+    broken: list[str] = judge(some, ages or late(), {**HEALTH, **health}, 0.0, SPEED)["broken"]
+    return broken
+
+
+def test_a_flat_night_is_not_accused() -> None:
+    assert verdict(looks()) == []
+    assert verdict(looks(growth_mb_per_day=0.5)) == []
+
+
+@pytest.mark.parametrize(
+    ("some", "ages", "word"),
+    [
+        (looks(growth_mb_per_day=2.0), late(), "memory grows by 2.0"),
+        (looks(leak_at=12_000), late(), "descriptors: 13, then 14"),
+        (looks(slow=0.001), late(), "bed1 drifts"),
+        (looks(), late(end_ms=12.0), "latency (p99): 3.0 ms in the first tenth, 12.0 ms in the last"),
+    ],
+    ids=["leak", "descriptor", "drift", "latency"],
+)
+def test_what_is_broken_is_said(some: list[Look], ages: list[tuple[float, float]], word: str) -> None:
+    assert any(word in line for line in verdict(some, ages))
+
+
+def test_lost_messages_are_said() -> None:
+    assert verdict(looks(), broker={"lost": 3}) == ["lost 3 messages, 0 faults while judging"]
+
+
+def test_the_slope_is_no_victim_of_one_look() -> None:
+    days = np.linspace(0, 8, 100)
+    values = 80 + 0.5 * days
+    values[50] = 500.0
+    found = slope(days, values)
+    assert found.per_day == pytest.approx(0.5)
+    assert found.low <= 0.5 <= found.high
