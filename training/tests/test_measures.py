@@ -9,13 +9,14 @@ import pytest
 from edge_train import measures, metrics
 
 from edge_agent.inference.judge import label_of
+from edge_agent.inference.manifest import Output
 
 RNG = np.random.default_rng(7)
 LABELS = ("N", "S", "V")
 
 
 def test_decide_is_the_daemon_s_rule() -> None:
-    output = SimpleNamespace(scores="none", thresholds={"S": 0.4, "N": 0.3}, abstain_below=0.0)
+    output = Output(scores="none", thresholds={"S": 0.4, "N": 0.3})
     manifest = SimpleNamespace(output=output, labels=list(LABELS))
     scores = np.round(RNG.dirichlet([1, 1, 1], 500) * 20) / 20  # coarse, so that there are ties and thresholds hit
     scores = scores.astype(np.float32)
