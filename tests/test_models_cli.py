@@ -163,6 +163,7 @@ def test_signed_models(models: Run, tiny: Callable[..., Path], tmp_path: Path) -
     key = signature.public_key(str(tmp_path / "keys" / "edge.pem.pub"))
     assert f'trusted_keys = ["{key.raw.hex()}"]' in said.out
     assert "never overwritten" in models("keygen", "keys/edge.pem").err
+    assert models("keygen", ".").err.startswith("edge-agent: .: is a folder")
     config = tmp_path / "agent.toml"
     config.write_text(
         '[inference]\nstore = "store"\ntrusted_keys = ["keys/edge.pem.pub"]\nrequire_signature = true\n'

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from pydantic import ValidationError
@@ -74,10 +75,15 @@ def version_key(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in text.split("."))
 
 
+def _no_constant(text: str) -> NoReturn:
+    """Python's reader takes NaN and Infinity, which are no JSON; a threshold that is none would silence its class."""
+    raise ValueError(f"{text} is no number")
+
+
 def parse_manifest(raw: bytes, where: str) -> Manifest:
     """The manifest in these bytes, fit for this agent. ``where``: for the message."""
     try:
-        manifest = Manifest.model_validate(json.loads(raw))
+        manifest = Manifest.model_validate(json.loads(raw, parse_constant=_no_constant))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -57,7 +57,7 @@ FEATURE_NAMES = RR_FEATURES + SHAPE_FEATURES
 class Strict(BaseModel):
     """Unknown keys are refused: a manifest that says more than we understand must not be half understood."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Input(Strict):

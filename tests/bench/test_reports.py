@@ -81,6 +81,14 @@ def test_an_old_report_still_compares(tmp_path: Path) -> None:
     assert main(["compare", str(new), str(old), "--fail-if", "p50:+10%"]) == 3
 
 
+def test_a_gate_does_not_open_for_want_of_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = files.write(report(result(30.0)), tmp_path / "one")
+    other = files.write(report(result(30.0), model="another"), tmp_path / "other")
+    assert main(["compare", str(one), str(other)]) == 0
+    assert main(["compare", str(one), str(other), "--fail-if", "p99:+20%"]) == 3
+    assert "p99: is in no two of the reports" in capsys.readouterr().err
+
+
 GOOD = json.dumps(report(result()).model_dump(mode="json", by_alias=True))
 
 

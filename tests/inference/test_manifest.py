@@ -14,7 +14,8 @@ from pydantic import ValidationError
 
 from edge_agent.clock import RecordedClock
 from edge_agent.config import AlarmLimits
-from edge_agent.inference.artifact import load, open_engine
+from edge_agent.errors import ArtifactError
+from edge_agent.inference.artifact import load, open_engine, parse_manifest
 from edge_agent.inference.feeder import Feeder, feeders_of
 from edge_agent.inference.judge import label_of, model_names, shipped_models
 from edge_agent.inference.manifest import Manifest
@@ -259,3 +260,15 @@ def test_the_shipped_manifests_mean_what_they_meant() -> None:
         assert made.channels == "each"
         assert made.output.holds == "scores"
         assert made.output_size == len(made.labels)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e999"])
+@pytest.mark.parametrize("place", ["thresholds", "abstain_below"])
+def test_a_number_that_is_none_is_refused(place: str, number: str) -> None:
+    """A threshold that nothing reaches would silence its class, and nobody would know."""
+    made = manifest(anchor=BEAT, inputs=[signal()], files=FILES)
+    value = {made["labels"][0]: 0.5} if place == "thresholds" else 0.5
+    raw = json.dumps({**made, "output": {**made["output"], place: value}})
+    assert parse_manifest(raw.encode(), "here").output
+    with pytest.raises(ArtifactError, match="here: "):
+        parse_manifest(raw.replace("0.5", number, 1).encode(), "here")

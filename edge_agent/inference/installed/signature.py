@@ -161,6 +161,8 @@ def _serialisation() -> tuple[Any, Any]:
 def keygen(path: Path) -> Path:
     """A new private key at ``path``, its public key at ``path`` + ``.pub``; nothing is overwritten."""
     serialization, ed25519 = _serialisation()
+    if not path.name or path.is_dir():
+        raise ArtifactError(f"{path}: is a folder", remedy="name the file that the private key shall be")
     public = path.with_name(path.name + ".pub")
     key = ed25519.Ed25519PrivateKey.generate()
     private_pem = key.private_bytes(
