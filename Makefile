@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 
 .PHONY: help demo test check lint types schemas wheel deb service-test arm64-test faults soak soak-short fuzz audit service-lock clean
 

@@ -94,8 +94,9 @@ def test_a_time_after_the_recording_is_refused(
 
 
 def test_nothing_to_do_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    assert main(["replay"]) == 1
-    assert "nothing to replay" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="2"):
+        main(["replay"])
+    assert "RECORD or --verify FILE is wanted" in capsys.readouterr().err
     file = tmp_path / "alarms.txt"
     file.write_text("a1 asystole 1\n")
     assert main(["replay", "a1", "--verify", str(file)]) == 1

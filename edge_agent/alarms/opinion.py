@@ -24,6 +24,7 @@ from edge_agent.alarms.signs import (
     PulseTrain,
     Signs,
     beat_run,
+    comparable,
     fastest,
     least_peaked,
     look,
@@ -40,6 +41,8 @@ Kind = Literal["asystole", "bradycardia", "tachycardia", "ventricular_tachycardi
 KINDS: tuple[str, ...] = get_args(Kind)
 Answer = Literal["true", "false", "cannot say"]
 
+AGAINST_THE_USUAL = frozenset({"asystole", "ventricular_tachycardia"})
+"""Kinds whose signs are differences from the patient's own beats; a rate can be counted, and a flutter seen, without knowing them."""
 PAUSE_S = 3.2
 """Four seconds by definition; what is measured begins with the end of the last beat's stretch."""
 SILENT_LOG = -1.4
@@ -101,6 +104,8 @@ def opinion(
     signs = look(evidence, at, kinds=signals)
     if not readable(signs):
         return Opinion("cannot say", 0.5, "too little signal", _seen(signs))
+    if kind in AGAINST_THE_USUAL and not comparable(signs):
+        return Opinion("cannot say", 0.5, "no usual beat or pulse is known to hold it against", _seen(signs))
     match kind:
         case "asystole":
             return _asystole(signs)

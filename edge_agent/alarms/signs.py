@@ -80,8 +80,15 @@ def _lead(name: str, lead: EcgEvidence, since: int, at: int, fs: float) -> Lead:
 
 
 def readable(signs: Signs) -> bool:
-    """Whether there is anything to go by: half of the 16 s in a lead, or a pulse that can be believed."""
-    return bool(signs.pulses) or any(len(lead.textures) >= 2 * LOOK_S for lead in signs.leads)
+    """Whether there is anything to go by: half of the 16 s in a lead that is worth something or was, or a pulse that can be believed."""
+    return bool(signs.pulses) or any(
+        len(lead.textures) >= 2 * LOOK_S and (lead.quality > 0 or lead.usual > 0) for lead in signs.leads
+    )
+
+
+def comparable(signs: Signs) -> bool:
+    """Whether anything is known of how this patient's heart usually looks: a beat, or a pulse."""
+    return bool(signs.pulses) or any(lead.usual > 0 for lead in signs.leads)
 
 
 # -- ECG -----------------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,26 @@ def test_without_signal_it_cannot_say(kind: str) -> None:
     assert said.probability == 0.5
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_lead_that_was_never_worth_anything_says_nothing(kind: str) -> None:
+    lead = retextured(sinus_lead(quality=0.0), 0.0, usual=0.0, alike=0.0)
+    assert opinion(evidence({"II": lead}), kind, AT).answer == "cannot say"
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer"),
+    [
+        ("asystole", "cannot say"),
+        ("ventricular_tachycardia", "cannot say"),
+        ("bradycardia", "false"),
+        ("tachycardia", "false"),
+    ],
+)
+def test_what_is_told_by_difference_needs_something_to_differ_from(kind: str, answer: str) -> None:
+    lead = retextured(sinus_lead(), 0.0, usual=0.0, alike=0.0)
+    assert opinion(evidence({"II": lead}), kind, AT).answer == answer
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "tachycardia"])
 def test_a_quiet_sinus_rhythm_refutes(kind: str) -> None:
     said = opinion(evidence(abp=train(0.5, 149.3)), kind, AT)
