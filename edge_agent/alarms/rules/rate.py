@@ -8,7 +8,7 @@ it counted over the same stretch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
@@ -42,12 +42,10 @@ def bradycardia(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | 
         return None
     channel, first, last, _ = found
     against, speak = [], 1
-    for name, lead in good_leads(evidence).items():
-        if name != channel and lead.since <= first:
-            other = rate_of(beats_between(lead, first, last), evidence.fs)
-            speak += 1
-            if other is not None and other >= (1 + DIFFERENT) * limit:
-                against.append(f"{name} counts {other:.0f} beats per minute")
+    for name, other in _others(evidence, channel, first, last):
+        speak += 1
+        if other is not None and other >= (1 + DIFFERENT) * limit:
+            against.append(f"{name} counts {other:.0f} beats per minute")
     for line in pulses_between(evidence, first, last):
         speak += line.count > 0
         if line.rate_per_min is not None and line.count >= beats - 1 and line.rate_per_min >= (1 + DIFFERENT) * limit:
@@ -68,17 +66,22 @@ def tachycardia(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | 
         return None
     channel, first, last, rate = found
     against, speak = [], 1
-    for name, lead in good_leads(evidence).items():
-        if name != channel and lead.since <= first:
-            other = rate_of(beats_between(lead, first, last), evidence.fs)
-            speak += 1
-            if other is not None and other <= (1 - DIFFERENT) * limit:
-                against.append(f"{name} counts {other:.0f} beats per minute")
+    for name, other in _others(evidence, channel, first, last):
+        speak += 1
+        if other is not None and other <= (1 - DIFFERENT) * limit:
+            against.append(f"{name} counts {other:.0f} beats per minute")
     for line in pulses_between(evidence, first, last):
         speak += line.count > 0
         if line.rate_per_min is not None and line.regular and DOUBLE[0] <= rate / line.rate_per_min <= DOUBLE[1]:
             against.append(f"{line.channel} counts {line.rate_per_min:.0f} pulses per minute, evenly")
     return _finding(found, beats, against, speak)
+
+
+def _others(evidence: Evidence, channel: str, first: int, last: int) -> Iterator[tuple[str, float | None]]:
+    """What every other good lead that was there all along counts per minute."""
+    for name, lead in good_leads(evidence).items():
+        if name != channel and lead.since <= first:
+            yield name, rate_of(beats_between(lead, first, last), evidence.fs)
 
 
 _Rate = tuple[str, int, int, float]

@@ -66,10 +66,9 @@ def connected(lead: EcgEvidence) -> bool:
 
 def _there(lead: EcgEvidence, first: int) -> bool:
     """Connected, and at worst disturbed since then."""
-    worth = lead.worth
-    if worth.quality is None or not set(worth.reasons) <= DISTURBED:
-        return False
-    return all(not one.reasons or set(one.reasons) <= DISTURBED for one in lead.qualities if one.sample > first)
+    return connected(lead) and all(
+        not one.reasons or set(one.reasons) <= DISTURBED for one in lead.qualities if one.sample > first
+    )
 
 
 @dataclass(frozen=True, slots=True)
