@@ -88,8 +88,8 @@ def publish(
         while connected and publisher.waiting:
             time.sleep(0.005)
         taken = time.monotonic() - began, time.process_time() - cpu, written_bytes() - wrote
-        if publisher.counters.lost or publisher.disk_fault:
-            raise RuntimeError(f"lost {publisher.counters.lost}, disk: {publisher.disk_fault}")
+        if publisher.lost or publisher.disk_fault:
+            raise RuntimeError(f"lost {publisher.lost}, disk: {publisher.disk_fault}")
         publisher.stop()
         return taken
 

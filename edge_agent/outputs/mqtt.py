@@ -8,7 +8,6 @@ form is published at once, and again on every connect.
 from __future__ import annotations
 
 import logging
-import sqlite3
 import threading
 import time
 from collections import deque
@@ -39,18 +38,12 @@ from edge_agent.events import (
 from edge_agent.latency import LatencyBook
 from edge_agent.outputs.link import Link, properties_for
 from edge_agent.outputs.outbox import RANKS, Outbox, Parcel
+from edge_agent.outputs.parcels import Parcels
 
 log = logging.getLogger(__name__)
 
 PACKET_OVERHEAD = 256
 """Of a publication beside topic and payload, generously: header and properties."""
-IN_MEMORY = 1000
-"""Parcels kept at hand beside the disk; the rest are read from it when their turn comes."""
-TIDY_S = 5.0
-"""Acknowledged messages are deleted with the next write, or after this long."""
-EXPIRE_S = 60.0
-READ_PATIENCE_S = 10.0
-"""A disk that cannot be read holds back what came after for so long; then its part is left for the next start."""
 HOLD_S = 10.0
 """Before a message is offered again that the broker had no room for."""
 ROOM_LATER = frozenset({0x80, 0x83, 0x97})
@@ -58,7 +51,6 @@ ROOM_LATER = frozenset({0x80, 0x83, 0x97})
 TRIES = 3
 """A message that was alone on its way when the connection was lost so many times is set aside."""
 ANSWERS_WAITING = 100
-UNSAVED_BATCH = 200
 EXPIRY_S = {"beats": 60, "events": 3600, "alarms": 86_400}
 """MQTT 5: how long a broker keeps a message for a subscriber who is away."""
 
@@ -90,8 +82,8 @@ class Counters:
     published: int = 0
     dropped: int = 0
     """QoS 0 while the broker was away: for now or never."""
-    lost: int = 0
-    """QoS 1 that neither the disk nor the memory could keep."""
+    turned_away: int = 0
+    """QoS 1 that came faster than it could be taken."""
     refused: int = 0
     """QoS 1 that the broker did not take, and will not."""
 
@@ -117,8 +109,6 @@ class MqttPublisher:
         self._retained: dict[str, bytes] = {}
         self._outbox = outbox
         self.counters = Counters()
-        self.disk_fault: str | None = None
-        """Why the disk does not take messages just now."""
         self._ready = threading.Condition()
         self._incoming: deque[Outgoing] = deque()
         self._oldest = 0.0  # when the first of these came
@@ -128,23 +118,14 @@ class MqttPublisher:
         self._fresh = False  # a connection that has not been told the retained state yet
         self._stopping = False
         # Of the sending thread alone:
-        self._next = 1 if outbox is None else outbox.next_number
-        self._sent = 0
-        self._on_disk_until = self._next - 1
-        """Parcels up to this number, if not sent yet, are on the disk only; younger ones are in ``_memory``."""
-        self._backlog: deque[Parcel] = deque()
-        self._memory: deque[Parcel] = deque()
-        self._unsaved: dict[int, Parcel] = {}
-        self._deletable: list[Parcel] = []
+        self._parcels = Parcels(outbox)
         self._state: dict[str, bytes] = {}  # retained messages to be published, in their newest form
-        self._again: deque[Parcel] = deque()  # was on its way when a connection was lost: older than all the rest
         self._answers: deque[Outgoing] = deque(maxlen=ANSWERS_WAITING)
         self._handed: dict[int, _Handed] = {}  # by the link's id
         self._connection = 0
         self._suspects: dict[object, int] = {}  # how often a connection was lost with this alone on its way
         self._unwanted: dict[str, bytes] = {}  # retained messages that the broker does not take
-        self._hold_until = self._unread_since = 0.0
-        self._tidied = self._expired = time.monotonic()
+        self._hold_until = 0.0
         self._properties: dict[tuple[str, str | None], Properties] = {}
         self.link = Link(
             config,
@@ -165,10 +146,17 @@ class MqttPublisher:
     @property
     def waiting(self) -> int:
         """QoS 1 messages that the broker has not acknowledged yet."""
-        kept = 0 if self._outbox is None else self._outbox.waiting - len(self._deletable)
-        handed = sum(one.parcel is not None for one in list(self._handed.values()))
-        unsaved = len(self._unsaved) if self._outbox is not None else len(self._memory) + len(self._again) + handed
-        return kept + unsaved + sum(one.rank is not None for one in list(self._incoming))
+        return self._parcels.waiting + sum(one.rank is not None for one in list(self._incoming))
+
+    @property
+    def disk_fault(self) -> str | None:
+        """Why the disk does not take messages just now."""
+        return self._parcels.fault
+
+    @property
+    def lost(self) -> int:
+        """QoS 1 that neither the disk nor the memory could keep."""
+        return self.counters.turned_away + self._parcels.lost
 
     def health(self) -> BrokerHealth:
         box, counters = self._outbox, self.counters
@@ -178,7 +166,7 @@ class MqttPublisher:
             connects=self.link.connects,
             published=counters.published,
             dropped=counters.dropped,
-            lost=counters.lost,
+            lost=self.lost,
             refused=counters.refused,
             waiting=self.waiting,
             outbox=None
@@ -245,7 +233,7 @@ class MqttPublisher:
                 if outgoing.rank is None:
                     self.counters.dropped += 1
                 else:
-                    self.counters.lost += 1
+                    self.counters.turned_away += 1
                 return
             if not self._incoming:
                 self._oldest = time.monotonic()
@@ -310,26 +298,20 @@ class MqttPublisher:
                 self._state |= state
                 if fresh:
                     self._greet()
-                parcels = self._parcels(incoming)
-                self._save([parcel for parcel in parcels if isinstance(parcel, Parcel)], last=stopping)
-                for parcel in parcels:
-                    if isinstance(parcel, Parcel):
-                        self._memory.append(parcel)
+                numbered = self._numbered(incoming)
+                self._parcels.save([one for one in numbered if isinstance(one, Parcel)], last=stopping)
+                for one in numbered:
+                    if isinstance(one, Parcel):
+                        self._parcels.add(one)
                         self._hand()
                     else:
-                        self._pass_on(parcel)
+                        self._pass_on(one)
                 self._hand()
-                self._bound_memory()
+                self._parcels.bound(self._config.queue_messages)
             except Exception:  # what was taken may be lost; what comes next must not be
                 log.exception("publishing met an unexpected fault")
             if stopping:
-                if self._outbox is not None:
-                    if self._unsaved:
-                        self.counters.lost += len(self._unsaved)
-                        log.error(
-                            "%d messages are lost: the disk did not take them before the stop", len(self._unsaved)
-                        )
-                    self._outbox.close()
+                self._parcels.close()
                 return
 
     def _settle(self, acknowledged: deque[tuple[int, int, int]]) -> None:
@@ -342,16 +324,12 @@ class MqttPublisher:
             if reason < 0x80:
                 self._suspects.pop(_key(handed), None)
                 if handed.parcel is not None:
-                    self._done(handed.parcel)
+                    self._parcels.done(handed.parcel)
             elif reason in ROOM_LATER and handed.parcel is not None:
                 self._hold_until = time.monotonic() + HOLD_S
-                self._again.appendleft(handed.parcel)
+                self._parcels.back(handed.parcel)
             else:
                 self._set_aside(handed, f"the broker refused it (0x{reason:02x})")
-
-    def _done(self, parcel: Parcel) -> None:
-        if self._unsaved.pop(parcel.number, None) is None and self._outbox is not None:
-            self._deletable.append(parcel)
 
     def _set_aside(self, handed: _Handed, why: str) -> None:
         """One message that cannot be delivered must not keep the others."""
@@ -359,7 +337,7 @@ class MqttPublisher:
         self.counters.refused += 1
         self._suspects.pop(_key(handed), None)
         if handed.parcel is not None:
-            self._done(handed.parcel)
+            self._parcels.done(handed.parcel)
         elif handed.retain:
             self._unwanted[handed.topic] = handed.payload  # until it has something else to say
 
@@ -372,48 +350,11 @@ class MqttPublisher:
             self._suspects[key] = self._suspects.get(key, 0) + 1
             if self._suspects[key] >= TRIES:
                 self._set_aside(handed.pop(), f"the connection was lost {TRIES} times with it alone on its way")
-        again = [one.parcel for one in handed if one.parcel is not None] + list(self._again)
-        self._again = deque(sorted(again, key=lambda parcel: parcel.number))
+        self._parcels.back(*(one.parcel for one in handed if one.parcel is not None))
         self._hold_until = 0.0
 
-    def _parcels(self, incoming: deque[Outgoing]) -> list[Parcel | Outgoing]:
-        made: list[Parcel | Outgoing] = []
-        for one in incoming:
-            if one.rank is None:
-                made.append(one)
-            else:
-                made.append(Parcel(self._next, one.rank, one.topic, one.payload))
-                self._next += 1
-        return made
-
-    def _save(self, parcels: list[Parcel], *, last: bool) -> None:
-        """New parcels onto the disk, acknowledged ones off it."""
-        if self._outbox is None:
-            return
-        now = time.monotonic()
-        tidy = self._deletable and (now - self._tidied >= TIDY_S or last)
-        for parcel in parcels:
-            self._unsaved[parcel.number] = parcel
-        if not self._unsaved and not tidy:
-            return
-        if self.disk_fault and len(parcels) < UNSAVED_BATCH and now - self._tidied < TIDY_S and not last:
-            return  # a full disk is asked now and then, not at every event
-        try:
-            if now - self._expired >= EXPIRE_S:
-                self._expired = now
-                self._outbox.expire()
-            self._outbox.write(list(self._unsaved.values()), self._deletable)
-        except sqlite3.Error as error:
-            if self.disk_fault is None:
-                log.error("%s: cannot be written (%s); messages are kept in memory meanwhile", self._outbox.path, error)
-            self.disk_fault = str(error)
-        else:
-            if self.disk_fault is not None:
-                log.info("%s: can be written again", self._outbox.path)
-            self.disk_fault = None
-            self._unsaved.clear()
-            self._deletable.clear()
-        self._tidied = now
+    def _numbered(self, incoming: deque[Outgoing]) -> list[Parcel | Outgoing]:
+        return [one if one.rank is None else self._parcels.number(one.rank, one.topic, one.payload) for one in incoming]
 
     def _pass_on(self, outgoing: Outgoing) -> None:
         """What is not kept: it is for now or never."""
@@ -438,13 +379,13 @@ class MqttPublisher:
         while self.connected and not self._fresh and len(self._handed) < window:
             if not careful and self._give_state():
                 continue
-            parcel = self._next_parcel()
+            parcel = self._parcels.next(self.link.window)
             if parcel is None:
                 if careful and self._give_state():
                     continue
                 return
             if not self._publish(_Handed(parcel.topic, parcel.payload, parcel, False, now)):
-                self._again.appendleft(parcel)
+                self._parcels.back(parcel)
                 return
 
     def _give_state(self) -> bool:
@@ -464,52 +405,6 @@ class MqttPublisher:
             return self._publish(_Handed(answer.topic, answer.payload, None, False, now))
         return False
 
-    def _next_parcel(self) -> Parcel | None:
-        """The oldest that is not on its way; None if there is none, or if the disk cannot be read just now."""
-        if self._again:
-            return self._again.popleft()
-        while self._sent < self._on_disk_until:
-            parcel = self._next_on_disk()
-            if parcel is None:
-                return None
-            if parcel.number > self._sent:
-                self._sent = parcel.number
-                return parcel
-        if not self._memory:
-            return None
-        parcel = self._memory.popleft()
-        self._sent = parcel.number
-        return parcel
-
-    def _next_on_disk(self) -> Parcel | None:
-        """The oldest that is on the disk only; None if the disk cannot be read just now."""
-        assert self._outbox is not None
-        if not self._backlog:
-            try:
-                self._backlog.extend(self._outbox.read(self._sent, self.link.window))
-                self._unread_since = 0.0
-            except sqlite3.Error as error:
-                return self._unreadable(error)
-        if not self._backlog or self._backlog[0].number > self._on_disk_until:
-            # Evicted, or in memory: the disk's part is over.
-            self._backlog.clear()
-            self._sent = self._on_disk_until
-            return Parcel(self._sent, 0, "", b"")
-        return self._backlog.popleft()
-
-    def _unreadable(self, error: sqlite3.Error) -> Parcel | None:
-        assert self._outbox is not None
-        now = time.monotonic()
-        if not self._unread_since:
-            self._unread_since = now
-            log.error("%s: cannot be read (%s)", self._outbox.path, error)
-        self.disk_fault = str(error)
-        if now - self._unread_since < READ_PATIENCE_S:
-            return None
-        log.error("%s: what waits in it is left for the next start; new messages go on", self._outbox.path)
-        self._sent, self._unread_since = self._on_disk_until, 0.0
-        return Parcel(self._sent, 0, "", b"")
-
     def _too_long(self, topic: str, payload: bytes) -> bool:
         most = self.link.most_bytes
         return most is not None and len(topic) + len(payload) + PACKET_OVERHEAD > most
@@ -527,26 +422,6 @@ class MqttPublisher:
         self._handed[mid] = handed
         self.counters.published += 1
         return True
-
-    def _bound_memory(self) -> None:
-        """What is on the disk need not be in memory, too; what is only in memory is bounded, least important first."""
-        if self._outbox is not None and not self._unsaved and len(self._memory) > IN_MEMORY:
-            self._on_disk_until = self._memory[-1].number
-            self._memory.clear()
-        room = self._config.queue_messages
-        for rank in range(len(RANKS)):
-            if len(self._memory) <= room:
-                return
-            excess = len(self._memory) - room
-            kept: deque[Parcel] = deque()
-            for parcel in self._memory:
-                if excess and parcel.rank == rank:
-                    excess -= 1
-                    self.counters.lost += 1
-                    self._unsaved.pop(parcel.number, None)
-                else:
-                    kept.append(parcel)
-            self._memory = kept
 
     def _of(self, kind: str, digest: str | None = None) -> Properties | None:
         """MQTT 5 properties, made once: they cost as much as the rest of publishing."""

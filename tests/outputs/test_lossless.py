@@ -108,7 +108,7 @@ def test_a_flapping_broker_costs_nothing_and_order_is_kept(
             key = ("s", f"edge-agent/{DEVICE}/bed/{kind}")
             wait_for(lambda key=key: len(first_hearings(listener.heard)[key]) == count, f"every {kind}")  # type: ignore[misc]
             assert first_hearings(listener.heard)[key] == list(range(count))
-    assert (publisher.counters.lost, publisher.counters.dropped) == (0, 0)
+    assert (publisher.lost, publisher.counters.dropped) == (0, 0)
 
 
 def test_nothing_overtakes_what_was_on_its_way_when_the_link_broke(
@@ -228,7 +228,7 @@ def test_a_full_disk_costs_durability_not_messages(
         assert publisher.disk_fault is None
         wait_for(lambda: len(listener.of("bed", "gap")) >= number, "the last one")
         assert [one["seq"] for one in listener.of("bed", "gap")] == list(range(number))
-    assert publisher.counters.lost == 0
+    assert publisher.lost == 0
 
 
 def test_what_neither_disk_nor_memory_can_keep_is_counted_and_alarms_are_kept_longest(
@@ -245,11 +245,11 @@ def test_what_neither_disk_nor_memory_can_keep_is_counted_and_alarms_are_kept_lo
     for number in range(400):
         publisher.event(beat(number))
         time.sleep(0.001)
-    wait_for(lambda: publisher.counters.lost + len(publisher._memory) == 440, "all to be sorted")
-    kept = [parcel.topic.rsplit("/", 1)[-1] for parcel in publisher._memory]
+    wait_for(lambda: publisher.lost + len(publisher._parcels.at_hand) == 440, "all to be sorted")
+    kept = [parcel.topic.rsplit("/", 1)[-1] for parcel in publisher._parcels.at_hand]
     assert kept.count("gap") == 40
     assert 50 <= kept.count("beat") <= 60 + 5
-    assert publisher.counters.lost == 440 - len(kept)
+    assert publisher.lost == 440 - len(kept)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
