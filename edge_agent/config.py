@@ -24,12 +24,13 @@ from edge_agent.errors import ConfigError
 from edge_agent.inference.installed.signature import is_key
 from edge_agent.inference.tpu.settings import EngineName, TpuConfig
 from edge_agent.review.settings import ReviewConfig as ReviewConfig
+from edge_agent.section import Host
+from edge_agent.section import Section as Section
 from edge_agent.sources.settings import BoardSource as BoardSource
 from edge_agent.sources.settings import FileSource as FileSource
-from edge_agent.sources.settings import Host, Silent
 from edge_agent.sources.settings import LslSource as LslSource
-from edge_agent.sources.settings import Section as Section
 from edge_agent.sources.settings import SerialSource as SerialSource
+from edge_agent.sources.settings import Silent
 from edge_agent.sources.settings import SimulatedSource as SimulatedSource
 from edge_agent.sources.settings import StdinSource as StdinSource
 from edge_agent.sources.settings import TcpSource as TcpSource

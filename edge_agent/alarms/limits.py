@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pydantic import Field, ValidationError, field_serializer
 
 from edge_agent.events import AlarmKind, Priority
-from edge_agent.sources.settings import Section
+from edge_agent.section import Section
 
 
 class AlarmLimits(Section):

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
-from edge_agent.sources.settings import Host, Section
+from edge_agent.section import Host, Section
 
 
 class ReviewConfig(Section):

@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def valid_host(host: str) -> str:
-    """What a socket may be asked for: an address, or a name whose parts are none empty and none longer than 63 characters.
-
-    A resolver answers anything else with an error of its own kind (UnicodeError), which no network library expects.
-    """
-    try:
-        ipaddress.ip_address(host)
-        return host
-    except ValueError:
-        pass
-    try:
-        name = host.encode("idna").decode("ascii").removesuffix(".")
-    except UnicodeError:
-        name = ""
-    if len(name) > 253 or not all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in name.split(".")):
-        raise ValueError("is neither a host's name nor an address")
-    return host
+from edge_agent.section import Host, Section, valid_host
 
 
 def _valid_port(port: str) -> str:
@@ -41,7 +18,6 @@ def _valid_port(port: str) -> str:
     return port
 
 
-Host = Annotated[str, AfterValidator(valid_host)]
 Port = Annotated[str, AfterValidator(_valid_port)]
 Separator = Literal[",", ";", "tab", "blank"]
 Silent = Annotated[float, Field(gt=0, le=20, description="Without a sample for this long, the source counts as lost.")]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_agent.sources.settings import Section
+from edge_agent.section import Section
 
 EngineName = Literal["auto", "cpu", "tpu"]
 Device = Annotated[str, Field(pattern=r"^((usb|pci)?(:[0-9]{1,2})?)$")]
