@@ -11,7 +11,6 @@ import re
 import socket
 import ssl
 import tomllib
-import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,9 +21,14 @@ from edge_agent.alarms.limits import AlarmLimits as AlarmLimits
 from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
 from edge_agent.inference.installed.signature import is_key
-from edge_agent.inference.tpu.settings import EngineName, TpuConfig
+from edge_agent.inference.settings import InferenceConfig as InferenceConfig
+from edge_agent.outputs.settings import HomeAssistantConfig as HomeAssistantConfig
+from edge_agent.outputs.settings import JsonlConfig as JsonlConfig
+from edge_agent.outputs.settings import MetricsConfig as MetricsConfig
+from edge_agent.outputs.settings import RecorderConfig as RecorderConfig
+from edge_agent.outputs.settings import RequestsConfig as RequestsConfig
 from edge_agent.review.settings import ReviewConfig as ReviewConfig
-from edge_agent.section import Host
+from edge_agent.section import Host, printable, topic_part
 from edge_agent.section import Section as Section
 from edge_agent.sources.settings import BoardSource as BoardSource
 from edge_agent.sources.settings import FileSource as FileSource
@@ -56,26 +60,6 @@ def colour_wanted() -> bool:
     return "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
 
 
-def _printable(topic: str) -> bool:
-    """Without what MQTT 3.1.1 (section 1.5.3) lets a broker end the connection for."""
-    return not any(
-        unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp")
-        or ord(char) & 0xFFFE == 0xFFFE
-        or 0xFDD0 <= ord(char) <= 0xFDEF
-        for char in topic
-    )
-
-
-def _topic_part(name: str) -> str:
-    if not name or any(char in name for char in "+#/\0") or name.startswith("$"):
-        raise ValueError("must be a plain topic part: not empty, without '+', '#' and '/', not starting with '$'")
-    if not _printable(name):
-        raise ValueError("must be without control characters: a broker ends the connection for them")
-    if len(name) > 100:
-        raise ValueError("is longer than 100 characters")
-    return name
-
-
 def default_device() -> str:
     """The host's name, made a topic part."""
     return re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname()).strip("-.") or "edge"
@@ -89,11 +73,16 @@ def state_folder() -> Path:
     return Path(state or Path(home, "edge-agent"))
 
 
+def model_store(inference: InferenceConfig) -> Path:
+    """The folder that ``edge-agent models install`` fills."""
+    return inference.store if inference.store is not None else state_folder() / "models"
+
+
 class DeviceConfig(Section):
     """Who this device is."""
 
     id: str = Field(default_factory=default_device, description="Names the device in every topic and message.")
-    _id = field_validator("id")(_topic_part)
+    _id = field_validator("id")(topic_part)
 
 
 class TlsConfig(Section):
@@ -150,7 +139,7 @@ class MqttConfig(Section):
         le=1_000_000,
         description="Kept in memory where the disk does not take them; the rest is dropped, counted.",
     )
-    _base = field_validator("base")(_topic_part)
+    _base = field_validator("base")(topic_part)
 
     @model_validator(mode="after")
     def _one_password(self) -> MqttConfig:
@@ -205,102 +194,6 @@ class OutboxConfig(Section):
         return state_folder() / f"{device}.outbox"
 
 
-class JsonlConfig(Section):
-    """Every message as a line of JSON in a file, beside MQTT."""
-
-    path: Path = Field(description="The file; older ones beside it are path.1, path.2 ...")
-    max_mb: float = Field(default=100, ge=1, le=1_000_000, description="Of all of them together.")
-    keep: int = Field(default=4, ge=0, le=100, description="How many older files are kept.")
-
-
-class RecorderConfig(Section):
-    """The last hours of signal, with what was found in it, as WFDB records."""
-
-    folder: Path
-    mode: Literal["events", "everything"] = Field(
-        default="events", description="What surrounds an alarm, or all of it."
-    )
-    hours: float = Field(default=24, gt=0, le=24 * 366, description="Older recordings go.")
-    max_mb: float = Field(default=1000, ge=1, le=10_000_000, description="Of all of them; the oldest go first.")
-    before_s: float = Field(default=30, ge=0, le=600, description="Before an alarm, in events mode.")
-    after_s: float = Field(default=30, ge=1, le=3600, description="After it, in events mode.")
-
-
-class MetricsConfig(Section):
-    """Metrics for Prometheus over HTTP, without a password: keep it on loopback or behind a proxy."""
-
-    host: Host = Field(default="127.0.0.1")
-    port: int = Field(default=9464, ge=1, le=65535)
-
-
-class HomeAssistantConfig(Section):
-    """Device discovery for Home Assistant on the same broker."""
-
-    enabled: bool = False
-    prefix: str = Field(default="homeassistant", description="Its discovery prefix.")
-    _prefix = field_validator("prefix")(_topic_part)
-
-
-class RequestsConfig(Section):
-    """Requests over MQTT on bridge/request/...: info, reload, measure, mark, silence, acknowledge, limits.
-
-    None of them runs a command or reads a file.
-    """
-
-    enabled: bool = False
-
-
-class InferenceConfig(Section):
-    """Which models may run."""
-
-    models_dir: Path | None = Field(default=None, description="Folder of model folders; the shipped ones by default.")
-    store: Path | None = Field(
-        default=None,
-        description="Where edge-agent models install puts them, over those of models_dir; default: the state folder's models.",
-    )
-    trusted_keys: list[str] = Field(
-        default_factory=list,
-        max_length=64,
-        description="Whose signatures count: paths of Ed25519 public keys (PEM or hexadecimal), or the 64 digits themselves.",
-    )
-    require_signature: bool = Field(
-        default=False,
-        description="Refuse what none of the trusted keys signed; the shipped models are part of the agent.",
-    )
-    trial_windows: int = Field(
-        default=500, ge=1, le=100_000, description="A newly activated version has passed after so many answers..."
-    )
-    trial_s: float = Field(default=600.0, gt=0, le=604_800, description="...or after so long, with at least one.")
-    trial_p99_ms: float = Field(
-        default=50.0, gt=0, le=10_000, description="Slower than this within its trial, and it is rolled back."
-    )
-    trial_starts: int = Field(
-        default=2, ge=1, le=100, description="Starts within its trial that did not end well, and it is rolled back."
-    )
-    queue_windows: int = Field(
-        default=256,
-        ge=1,
-        le=65536,
-        description="Windows waiting for the models; beyond it they are dropped, counted on bridge/health.",
-    )
-    engine: EngineName = Field(
-        default="auto",
-        description="Of models with a file for the Edge TPU: cpu, tpu, or auto, which times both here and takes the faster one.",
-    )
-    engines: dict[str, EngineName] = Field(default_factory=dict, description="The same for single models, by name.")
-    tpu: TpuConfig = Field(default_factory=TpuConfig)
-
-    @model_validator(mode="after")
-    def _somebody_to_trust(self) -> InferenceConfig:
-        if self.require_signature and not self.trusted_keys:
-            raise ValueError("require_signature needs trusted_keys: without any, no model could be run")
-        return self
-
-    def store_place(self) -> Path:
-        """The folder."""
-        return self.store if self.store is not None else state_folder() / "models"
-
-
 class MqttSource(Section):
     """Raw samples that someone else publishes: a sensor too small for a model, or one of many behind a broker."""
 
@@ -326,7 +219,7 @@ class MqttSource(Section):
     def _plain(cls, topic: str) -> str:
         if not topic or any(char in topic for char in "+#\0") or topic.startswith(("$", "/")) or topic.endswith("/"):
             raise ValueError("must be one plain topic: without '+' and '#', not beginning or ending with '/'")
-        if not _printable(topic):
+        if not printable(topic):
             raise ValueError("must be without control characters")
         return topic
 
@@ -362,7 +255,7 @@ class StreamConfig(Section):
     models: list[str] | None = Field(default=None, description="Names of the models to run; all that fit by default.")
     alarms: AlarmLimits = Field(default_factory=AlarmLimits)
     waveform: bool = Field(default=False, description="Publish the signal itself, once a second, QoS 0.")
-    _name = field_validator("name")(_topic_part)
+    _name = field_validator("name")(topic_part)
 
     @field_validator("name")
     @classmethod

@@ -26,6 +26,7 @@ from edge_agent.config import (
 )
 from edge_agent.errors import ConfigError
 from edge_agent.example import example_config
+from edge_agent.section import topic_part
 
 SIMULATED = """
 [[stream]]
@@ -381,7 +382,7 @@ def test_any_host_name_makes_a_device(host: str) -> None:
     patch = pytest.MonkeyPatch()
     with patch.context() as context:
         context.setattr(socket, "gethostname", lambda: host)
-        assert config._topic_part(default_device())
+        assert topic_part(default_device())
 
 
 json_like = st.recursive(

@@ -280,7 +280,7 @@ def test_what_is_published_of_the_configuration_holds_no_path(tmp_path: Path) ->
         encoding="utf-8",
     )
     loaded = config.load(path)
-    assert loaded.inference.store_place() == tmp_path / "store"
+    assert config.model_store(loaded.inference) == tmp_path / "store"
     assert loaded.inference.trusted_keys == [str(tmp_path / "maker.pub"), "a" * 64]
     shown = loaded.public()["inference"]
     assert (shown["store"], shown["trusted_keys"]) == ("(set)", ["(set)", "a" * 64])
@@ -364,8 +364,13 @@ def test_the_active_one_is_damaged_while_it_runs(rig: Rig) -> None:
 def test_a_damaged_state_leaves_what_lies_underneath(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.install("1.1.0")
     (rig.store.folder / "tiny" / "state.json").write_bytes(b"\0\0\0")
+    assert runs(rig.live())[0] == "1.1.0"
+    assert "its copy is used" in caplog.text
+    for name in ("state.json", "state.json.copy"):
+        (rig.store.folder / "tiny" / name).write_bytes(b"\0\0\0")
     assert runs(rig.live()) == ("1.0.0", "active")
     assert "state.json: is damaged" in caplog.text
+    assert "what lies under the store is used" in caplog.text
 
 
 def test_a_store_that_is_none_leaves_what_lies_underneath(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:

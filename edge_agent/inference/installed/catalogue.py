@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_agent.config import InferenceConfig
+from edge_agent.config import InferenceConfig, model_store
 from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
 from edge_agent.inference.artifact import Artifact, load, open_engine
 from edge_agent.inference.engine import Engine
@@ -54,7 +54,7 @@ class Catalogue:
     def of(settings: InferenceConfig, *, lock_wait_s: float = LOCK_WAIT_S) -> Catalogue:
         return Catalogue(
             under=settings.models_dir or shipped_models(),
-            store=Store(settings.store_place(), lock_wait_s=lock_wait_s),
+            store=Store(model_store(settings), lock_wait_s=lock_wait_s),
             policy=signature.policy(settings.trusted_keys, settings.require_signature),
             limits=Limits(settings.trial_windows, settings.trial_s, settings.trial_p99_ms, settings.trial_starts),
         )
