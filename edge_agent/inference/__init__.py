@@ -1,0 +1,1 @@
+"""Models: artifacts and their manifests, engines, and the way from a window to a verdict."""

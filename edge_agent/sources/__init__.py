@@ -1,0 +1,1 @@
+"""Where samples come from: boards, files, networks, the simulated patient. Bytes in, blocks out."""
