@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import abp_faults, abp_lines, abp_probes, abp_report, abp_simulated, windows
+from edge_train import abp_faults, abp_lines, abp_measures, abp_probes, abp_report, abp_simulated, windows
 from edge_train.abp_cut import (
     ANOMALOUS,
     INPUTS,
@@ -223,12 +223,12 @@ def test_minutes_are_whole_and_counted_once() -> None:
         return windows.Windows({}, np.zeros(len(places), np.int64), np.array(["r"] * len(places)), where)
 
     all_of = list(range(0, 2500 * 13, 1250))
-    found = abp_report.minutes(asked(all_of), np.zeros(len(all_of), bool), np.ones(len(all_of), bool))
+    found = abp_measures.minutes(asked(all_of), np.zeros(len(all_of), bool), np.ones(len(all_of), bool))
     assert (found["minutes"], found["false"]) == (2, 0.0)
     marked = np.array([place == 2500 * 7 for place in all_of])
-    assert abp_report.minutes(asked(all_of), marked, np.ones(len(all_of), bool))["false"] == 0.5
+    assert abp_measures.minutes(asked(all_of), marked, np.ones(len(all_of), bool))["false"] == 0.5
     holed = [place for place in all_of if place not in (2500 * 3, 2500 * 3 + 1250)]
-    assert abp_report.minutes(asked(holed), np.zeros(len(holed), bool), np.ones(len(holed), bool))["minutes"] == 1
+    assert abp_measures.minutes(asked(holed), np.zeros(len(holed), bool), np.ones(len(holed), bool))["minutes"] == 1
 
 
 def test_figures_of_a_perfect_and_of_a_blind_model() -> None:
@@ -236,12 +236,12 @@ def test_figures_of_a_perfect_and_of_a_blind_model() -> None:
     label = np.array(list(rows.values()), np.int64)
     where = np.array(list(rows))
     made = windows.Windows({}, label, np.array([text.split(":")[0] for text in rows]), where)
-    perfect = abp_report.measure(made, label == 1)
+    perfect = abp_measures.measure(made, label == 1)
     assert perfect["kinds"]["flush"]["f1"] == 1.0
     assert perfect["marked"]["normal"]["marked"] == 0.0
-    everything = abp_report.measure(made, np.ones(5, bool))
+    everything = abp_measures.measure(made, np.ones(5, bool))
     assert everything["kinds"]["flush"]["f1"] == pytest.approx(2 / 3)
-    assert abp_report.measure(made, np.zeros(5, bool))["kinds"]["flush"]["f1"] == 0.0
+    assert abp_measures.measure(made, np.zeros(5, bool))["kinds"]["flush"]["f1"] == 0.0
 
 
 def test_from_segments_to_the_daemons_verdict(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from edge_train.abp_cut import (
     add_simulated,
     kinds,
 )
+from edge_train.abp_measures import flat, measure
 from edge_train.data import DataError, Floats, Ints, digest_of
 from edge_train.task import Plan
 from edge_train.windows import Split, Windows
@@ -150,9 +151,7 @@ class AbpSegment:
         return {"normal": 0.0, "anomalous": round(float(np.clip(above, 0.5, 0.98)), 3)}
 
     def own_measures(self, scores: Floats, said: Ints, asked: Windows) -> dict[str, float]:  # noqa: ARG002
-        """Kind by kind, and clean minutes: `edge_train.abp_report` says what they mean and gives them with intervals."""
-        from edge_train.abp_report import flat, measure
-
+        """Kind by kind, and clean minutes: `edge_train.abp_measures` says what they mean."""
         return flat(measure(asked, said == ANOMALOUS))
 
     def about(
