@@ -159,6 +159,7 @@ def about(found: Examples, command: str) -> dict[str, Any]:
         "version": VERSION,
         "task": "alarm",
         "labels": list(LABELS),
+        "engine": "cpu",  # a logistic of eight numbers, in floats
         "anchor": {"kind": "alarm", "alarm": "ventricular_tachycardia"},
         "inputs": [{"kind": "evidence", "name": "evidence", "numbers": list(VENTRICULAR_SIGNS)}],
         "output": {"scores": "none", "thresholds": {"true": THRESHOLD}},

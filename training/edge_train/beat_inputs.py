@@ -18,6 +18,9 @@ RR_FEATURES = (
     *(f"rr_{name}_{seconds}s" for seconds in (10, 30, 60) for name in ("cv", "mad", "step")),
 )
 """What the beat model asks of edge_agent.signal.rr, in its order."""
+P_NUMBERS = tuple(name for name in SHAPE_FEATURES if name.startswith("p_"))
+"""What the P nets see."""
+P_COLUMNS = [SHAPE_FEATURES.index(name) for name in P_NUMBERS]
 
 
 @dataclass(frozen=True, slots=True)

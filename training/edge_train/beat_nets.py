@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_agent.signal.usual_beat import SHAPE_FEATURES
-from edge_train.beat_inputs import GRID, RR_FEATURES
+from edge_train.beat_inputs import GRID, P_NUMBERS, RR_FEATURES
 from edge_train.data import LABELS, Beats, Floats
 from edge_train.runtime import quiet
 
@@ -42,7 +42,7 @@ class Plan:
     kernels: tuple[int, ...] = (5, 5, 3)
     dense: int = 24
     context: int = 16
-    experts: int = 2
+    experts: int = 5
     expert: tuple[int, ...] = (48, 32)
     epochs: int = 14
     batch: int = 128
@@ -62,6 +62,15 @@ class Plan:
     expert_smoothing: float = 0.02
     expert_per_epoch: tuple[int, int, int] = (60_000, 20_000, 8_000)
     """Beats drawn for one epoch of the expert: N, S, V."""
+    p_nets: int = 3
+    """Nets of the P wave, averaged."""
+    p_form: tuple[int, ...] = (16, 8)
+    p_epochs: int = 12
+    p_batch: int = 256
+    p_rate: float = 3e-3
+    p_smoothing: float = 0.05
+    p_per_epoch: tuple[int, int] = (12_000, 12_000)
+    """Beats drawn for one epoch of a P net: N, S."""
     v_offset: float = 0.0
     """Of V's logit. In three folds over DS1's patients no other one did better than none."""
     validate: bool = False
@@ -131,33 +140,50 @@ def expert_net(plan: Plan, member: int) -> Any:
     return tf.keras.Model(rr, tf.keras.layers.Dense(3, name="expert")(_expert_body(tf, rr, plan, member)))
 
 
+def _p_body(tf: Any, numbers: Any, plan: Plan, member: int) -> Any:
+    for i, width in enumerate(plan.p_form):
+        numbers = tf.keras.layers.Dense(width, activation="relu6", name=f"p{member}_{i}")(numbers)
+    return numbers
+
+
+def p_net(plan: Plan, member: int) -> Any:
+    tf = quiet()
+    numbers = tf.keras.Input((len(P_NUMBERS),), name="p")
+    return tf.keras.Model(numbers, tf.keras.layers.Dense(2, name="p_said")(_p_body(tf, numbers, plan, member)))
+
+
 def whole_net(plan: Plan, batch: int | None = None) -> Any:
     """The net of all. For export, batch 1: a dynamic batch adds operators that the Edge TPU compiler refuses."""
     tf = quiet()
     layers = tf.keras.layers
     inputs = _inputs(tf, batch)
-    rr = inputs[1]
+    _, rr, shape, _ = inputs
     heads = [_wave_body(tf, inputs, plan, member) for member in range(plan.members)]
     seen = layers.Dense(len(LABELS), name="seen")(
         layers.Concatenate(name="heads")(heads) if len(heads) > 1 else heads[0]
     )
     told = [_expert_body(tf, rr, plan, member) for member in range(plan.experts)]
+    told += [_p_body(tf, shape, plan, member) for member in range(plan.p_nets)]
     told_all = layers.Concatenate(name="told")(told) if len(told) > 1 else told[0]
     sides = layers.Dense(2, activation="relu", name="by_time")(told_all)
     timed = layers.Dense(len(LABELS), use_bias=False, name="timed")(sides)  # of relu(d) and relu(-d)
     return tf.keras.Model(inputs, layers.Softmax(name="scores")(layers.Add(name="add")([seen, timed])))
 
 
-def assemble(plan: Plan, waves: Sequence[Any], experts: Sequence[Any], offsets: dict[str, float]) -> Any:
+def assemble(
+    plan: Plan, waves: Sequence[Any], experts: Sequence[Any], p_nets: Sequence[Any], offsets: dict[str, float]
+) -> Any:
     """All nets' weights in one; ``offsets`` of the classes go into the biases, so that the largest score decides."""
     model = whole_net(plan)
-    for source in (*waves, *experts):
+    for source in (*waves, *experts, *p_nets):
         for layer in source.layers:
-            if not layer.weights or layer.name in ("wave", "expert"):
+            if not layer.weights or layer.name in ("wave", "expert", "p_said"):
                 continue
             weights = layer.get_weights()
             if layer.name.startswith("rhythm"):
-                weights[0] = _wider(weights[0])
+                weights[0] = _wider(weights[0], WAVE_RR, RR_FEATURES)
+            elif source in p_nets and layer.name.endswith("_0"):
+                weights[0] = _wider(weights[0], P_NUMBERS, SHAPE_FEATURES)
             model.get_layer(layer.name).set_weights(weights)
     spread = [WAVE.index("NS"), WAVE.index("NS"), 1, 2, 3]
     kernels, biases = zip(*(net.get_layer("wave").get_weights() for net in waves), strict=True)
@@ -165,8 +191,11 @@ def assemble(plan: Plan, waves: Sequence[Any], experts: Sequence[Any], offsets: 
     kernel = np.concatenate(kernels)[:, spread] / len(waves)
     model.get_layer("seen").set_weights([kernel, np.mean(biases, axis=0)[spread] + shift])
     parts = [net.get_layer("expert").get_weights() for net in experts]
-    into_d = [(kernel[:, 1:2] - kernel[:, 0:1]) / len(experts) for kernel, _ in parts]
-    bias = offsets.get("S", 0.0) + sum(float(bias[1] - bias[0]) for _, bias in parts) / len(experts)
+    parts += [net.get_layer("p_said").get_weights() for net in p_nets]
+    shares = [1 / len(experts)] * len(experts) + [1 / max(1, len(p_nets))] * len(p_nets)
+    into_d = [(kernel[:, 1:2] - kernel[:, 0:1]) * share for (kernel, _), share in zip(parts, shares, strict=True)]
+    bias = offsets.get("S", 0.0)
+    bias += sum(float(b[1] - b[0]) * share for (_, b), share in zip(parts, shares, strict=True))
     both = np.array([1, -1], np.float32)
     model.get_layer("by_time").set_weights([np.concatenate(into_d) * both, np.float32(bias) * both])
     divide = np.zeros((2, len(LABELS)), np.float32)
@@ -175,10 +204,10 @@ def assemble(plan: Plan, waves: Sequence[Any], experts: Sequence[Any], offsets: 
     return model
 
 
-def _wider(kernel: Floats) -> Floats:
-    """The kernel of a wave net's rhythm on all RR features: 0 for those it has not seen."""
-    wide = np.zeros((len(RR_FEATURES), kernel.shape[1]), np.float32)
-    wide[[RR_FEATURES.index(name) for name in WAVE_RR]] = kernel
+def _wider(kernel: Floats, seen: Sequence[str], given: Sequence[str]) -> Floats:
+    """The kernel of a layer that has seen some features, on all that are given: 0 for those it has not seen."""
+    wide = np.zeros((len(given), kernel.shape[1]), np.float32)
+    wide[[given.index(name) for name in seen]] = kernel
     return wide
 
 

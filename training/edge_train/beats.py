@@ -5,11 +5,11 @@ learned apart and put into one net:
 
 * {N or S}, V, F or Q: a small conv net on the beat and the usual beat as two channels, with numbers about rhythm and shape beside;
   several of them, differing in their seed alone, are averaged. MIT-BIH's DS1.
-* S or N: a dense net, the expert, that sees the rhythm alone; two are averaged. VitalDB's annotations (many patients, no signal).
-  Where S begins is one number, chosen on DS1's patients.
+* S or N: dense nets, the experts, that see the rhythm alone; several are averaged. VitalDB's annotations (many patients, no
+  signal). To their log odds those of nets are added that see numbers about the P wave alone, learned from patients without labels
+  for their beats (edge_train.beat_p). Where S begins is one number, chosen on DS1's patients.
 
-DS1 has seven patients with S. On patients left out, logistics of the expert's answer and numbers about the P wave did worse, or
-better by less than a standard error (figures in the card), so nothing else about S is learned from them.
+DS1 has seven patients with S: that number is all about S that is learned from them.
 
 The share of {N or S} is divided by the experts' answer d: log p(S) = log p(N or S) + log sigmoid(d), with log sigmoid(d)
 taken as -relu(-d), so that additions and dense layers do it all. (Adding d itself to S would make a premature V an S.)
@@ -26,8 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_train import augment
+from edge_train import augment, beat_p
 from edge_train.beat_choices import best_offset, f1_by_patient, v_margin
+from edge_train.beat_drawing import Smoothed, by_root, draw, rate_at
 from edge_train.beat_nets import (
     CLIPS,
     WAVE,
@@ -94,35 +95,6 @@ def clear_first(tflite: bytes, shown: dict[str, Floats], looked_at: int = 200, l
 # --- fitting --------------------------------------------------------------------------------------------------------------
 
 
-class _Smoothed:
-    """Running mean of the weights at the ends of epochs: steadier than the last ones, at no cost."""
-
-    def __init__(self, keep: float = 0.6) -> None:
-        self._keep = keep
-        self.weights: list[Any] = []
-
-    def add(self, weights: list[Any]) -> None:
-        if not self.weights:
-            self.weights = [w.copy() for w in weights]
-        else:
-            self.weights = [
-                self._keep * old + (1 - self._keep) * new for old, new in zip(self.weights, weights, strict=True)
-            ]
-
-
-def _by_root(pool: Ints, group: NDArray[Any]) -> Floats:
-    """Chances to be drawn: patients by the root of how many beats they have."""
-    _, inverse, count = np.unique(group[pool], return_inverse=True, return_counts=True)
-    chance = 1 / np.sqrt(count[inverse])
-    return np.asarray(np.cumsum(chance) / chance.sum())
-
-
-def _draw(pools: list[tuple[Ints, Floats, int]], rng: np.random.Generator) -> Ints:
-    chosen = [pool[np.searchsorted(chance, rng.random(n)).clip(0, pool.size - 1)] for pool, chance, n in pools]
-    order: Ints = rng.permutation(np.concatenate(chosen))
-    return order
-
-
 def _wave_pools(beats: Beats, target: Ints, plan: Plan) -> list[tuple[Ints, Floats, int]]:
     simulated = beats.copy == SIMULATED
     main = main_lead_of(beats) & ~simulated
@@ -136,12 +108,8 @@ def _wave_pools(beats: Beats, target: Ints, plan: Plan) -> list[tuple[Ints, Floa
         for source, share in shares:
             pool = np.flatnonzero((target == which) & source)
             if pool.size and share > 0:
-                pools.append((pool, _by_root(pool, beats.record), round(many * share)))
+                pools.append((pool, by_root(pool, beats.record), round(many * share)))
     return pools
-
-
-def _rate_at(rate: float, epoch: int, epochs: int) -> float:
-    return rate * (0.03 + 0.97 * 0.5 * (1 + float(np.cos(np.pi * epoch / epochs))))
 
 
 def _mix(x: list[Floats], y: Floats, rng: np.random.Generator, alpha: float) -> tuple[list[Floats], Floats]:
@@ -169,10 +137,10 @@ def fit_wave(beats: Beats, plan: Plan, seed: int, member: int, say: Say) -> Any:
     model = wave_net(plan, member)
     loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=plan.smoothing)
     model.compile(tf.keras.optimizers.Adam(plan.rate, clipnorm=1.0), loss)
-    smoothed = _Smoothed()
+    smoothed = Smoothed()
     for epoch in range(plan.epochs):
-        model.optimizer.learning_rate.assign(_rate_at(plan.rate, epoch, plan.epochs))
-        drawn = _draw(pools, rng)
+        model.optimizer.learning_rate.assign(rate_at(plan.rate, epoch, plan.epochs))
+        drawn = draw(pools, rng)
         x = wave_inputs(shaped(augment.vary(flat_inputs(beats.pick(drawn)), rng, augment.Strength())))
         x, y = _mix(x, np.eye(len(WAVE), dtype=np.float32)[target[drawn]], rng, plan.mixing)
         fitted = model.fit(x, y, batch_size=plan.batch, epochs=1, shuffle=False, verbose=0)
@@ -229,14 +197,14 @@ def fit_expert(rr: RrBeats, plan: Plan, seed: int, member: int, say: Say) -> tup
     for which, many in enumerate(plan.expert_per_epoch):
         pool = np.flatnonzero((rr.label == which) & ~kept)
         if pool.size:
-            pools.append((pool, _by_root(pool, rr.patient), many))
+            pools.append((pool, by_root(pool, rr.patient), many))
     model = expert_net(plan, member)
     loss = tf.keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=plan.expert_smoothing)
     model.compile(tf.keras.optimizers.Adam(plan.rate, clipnorm=1.0), loss)
-    smoothed = _Smoothed()
+    smoothed = Smoothed()
     for epoch in range(plan.expert_epochs):
-        model.optimizer.learning_rate.assign(_rate_at(plan.rate, epoch, plan.expert_epochs))
-        drawn = _draw(pools, rng)
+        model.optimizer.learning_rate.assign(rate_at(plan.rate, epoch, plan.expert_epochs))
+        drawn = draw(pools, rng)
         target = np.eye(3, dtype=np.float32)[rr.label[drawn]]
         fitted = model.fit(features[drawn], target, batch_size=plan.expert_batch, epochs=1, shuffle=False, verbose=0)
         smoothed.add(model.get_weights())
@@ -246,10 +214,11 @@ def fit_expert(rr: RrBeats, plan: Plan, seed: int, member: int, say: Say) -> tup
     return model, average_precision(_answer(model, rr.features[asked]), rr.label[asked] == LABELS.index("S"))
 
 
-def choose_premature(experts: Sequence[Any], beats: Beats) -> dict[str, float]:
+def choose_premature(experts: Sequence[Any], waves: Sequence[Any], beats: Beats) -> dict[str, float]:
     """Where S begins, on DS1's patients; and how that does on each of them when the others alone choose it."""
     ask = beats.pick((beats.copy == 0) & main_lead_of(beats) & (beats.label < 2))
     margin = np.mean([_answer(expert, ask.rr) for expert in experts], axis=0)
+    margin = margin + beat_p.answer(waves, ask.shape, CLIPS["shape"])
     truth = ask.label == LABELS.index("S")
     if not truth.any():
         raise DataError("DS1: no example of class S")
@@ -268,25 +237,43 @@ def choose_premature(experts: Sequence[Any], beats: Beats) -> dict[str, float]:
 
 
 def fit(
-    beats: Beats, rr: RrBeats, plan: Plan, seed: int, out: Path, say: Say, folds: Sequence[Sequence[str]] = FOLDS
+    beats: Beats,
+    rr: RrBeats,
+    plain: beat_p.Unlabelled,
+    plan: Plan,
+    seed: int,
+    out: Path,
+    say: Say,
+    folds: Sequence[Sequence[str]] = FOLDS,
 ) -> dict[str, Any]:
     """One seed, from prepared data to a float model in ``out``."""
     experts, precision = zip(*(fit_expert(rr, plan, seed, member, say) for member in range(plan.experts)), strict=True)
-    about_s = choose_premature(experts, beats)
+    odds = np.asarray(np.mean([_answer(expert, plain.rr) for expert in experts], axis=0), np.float32)
+    p_nets = [beat_p.fit(plain, odds, plan, seed, member, say) for member in range(plan.p_nets)]
+    about_s = choose_premature(experts, p_nets, beats)
     about_v = validate_wave(beats, plan, seed, say, folds) if plan.validate else {}
     waves = [fit_wave(beats, plan, seed, member, say) for member in range(plan.members)]
     offsets = {"S": about_s["s_offset"], "V": plan.v_offset}
-    model = assemble(plan, waves, experts, offsets)
+    model = assemble(plan, waves, experts, p_nets, offsets)
     out.mkdir(parents=True, exist_ok=True)
     model.save_weights(out / "model.weights.h5")
     facts = {
         "seed": seed,
         "plan": asdict(plan),
         "offsets": offsets,
-        "expert": about_s | {"s_average_precision": [float(one) for one in precision]},
+        "expert": about_s | {"s_average_precision": [float(one) for one in precision]} | _stand_ins(plain, odds),
         "wave": about_v,
         "validation": about_s["s_f1_by_patient"],
         "weights": int(model.count_params()),
     }
     (out / "fit.json").write_text(json.dumps(facts, indent=1) + "\n")
     return facts
+
+
+def _stand_ins(plain: beat_p.Unlabelled, odds: Floats) -> dict[str, int]:
+    target = beat_p.stand_ins(plain, odds)
+    return {
+        "p_stand_ins_n": int((target == 0).sum()),
+        "p_stand_ins_s": int((target == 1).sum()),
+        "p_patients_s": int(np.unique(plain.patient[target == 1]).size),
+    }

@@ -317,58 +317,8 @@ def read_vitaldb(path: Path, rng: np.random.Generator | None = None) -> RrBeats:
 
 # --- preparing --------------------------------------------------------------------------------------------------------
 
-COPIES = 6
-"""Changed copies of every record: every second with stretches of faster rhythm."""
 SIMULATED = -1
-SIMULATED_PATIENTS = range(1000, 1040)
-
-
-def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dict[str, Any]:
-    """Everything that training needs, as files in ``out``; DS2 is not read here at all."""
-    from edge_train import augment
-
-    check_split(TRAIN, DS2)
-    mitdb, vitaldb = shared / "mitdb", shared / "vitaldb_arr" / "Annotation_Files_250907"
-    for folder in (mitdb, vitaldb):
-        if not folder.is_dir():
-            raise DataError(f"{folder}: not there; it is needed (see {shared / 'README.md'})")
-    cases = sorted(vitaldb.glob("*.csv"))
-    if not cases:
-        raise DataError(f"{vitaldb}: holds no annotation files")
-    out.mkdir(parents=True, exist_ok=True)
-    parts = []
-    for name in TRAIN:
-        record = read_record(mitdb, name)
-        leads = range(record.signals.shape[0])
-        parts.append(cut_beats(record, *leads, oracle=oracle))
-        for copy in range(1, COPIES + 1):
-            rng = np.random.default_rng([seed, copy, int(name)])
-            parts.append(
-                cut_beats(augment.changed(record, rng, faster=copy % 2 == 1), *leads, copy=copy, oracle=oracle)
-            )
-    require_classes(join(parts).label, LABELS, "DS1")
-    parts += [cut_beats(augment.simulated(patient), 0, copy=SIMULATED, oracle=oracle) for patient in SIMULATED_PATIENTS]
-    beats = join(parts)
-    rng = np.random.default_rng(seed)
-    rr = [read_vitaldb(case, worse) for case in cases for worse in (None, rng)]
-    np.savez(out / "mitdb.npz", **{part.name: getattr(beats, part.name) for part in fields(beats)})
-    joined: dict[str, Any] = {
-        part.name: np.concatenate([getattr(each, part.name) for each in rr]) for part in fields(RrBeats)
-    }
-    np.savez(out / "vitaldb.npz", **joined)
-    files = [path for name in TRAIN for path in mitdb.glob(f"{name}.*")] + cases
-    facts = {
-        "inputs": INPUTS,
-        "train": TRAIN,
-        "folds": FOLDS,
-        "test": DS2,
-        "digest": digest_of(files),
-        "seed": seed,
-        "oracle": oracle,
-        "beats": {label: int(((beats.label == i) & (beats.copy == 0)).sum()) for i, label in enumerate(LABELS)},
-    }
-    (out / "data.json").write_text(json.dumps(facts, indent=1) + "\n")
-    return facts
+"""Of ``Beats.copy``: a simulated patient's."""
 
 
 def load_prepared(folder: Path) -> tuple[Beats, RrBeats, dict[str, Any]]:

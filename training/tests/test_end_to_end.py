@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import beat_choices, beat_nets, beats, data, evaluate, export
+from edge_train import beat_choices, beat_nets, beat_p, beats, data, evaluate, export
 from edge_train.beat_about import about as _about
 from edge_train.pack import pack
 
@@ -18,6 +19,7 @@ PLAN = beats.Plan(
     members=2, filters=(4, 6, 8), dense=8, context=4, experts=2, expert=(8, 4), epochs=3, batch=16, rate=5e-3, mixing=0.0,
     per_epoch=(500, 500, 40, 40), other_leads=0.0, simulated=0.0,
     expert_epochs=3, expert_batch=32, expert_per_epoch=(400, 400, 400),
+    p_nets=2, p_form=(6, 4), p_epochs=2, p_batch=32, p_per_epoch=(200, 200),
 )  # fmt: skip
 
 FOLDS = (["a", "b"], ["c", "d"])
@@ -47,13 +49,30 @@ def rr_of(seed: int) -> data.RrBeats:
     return data.RrBeats(joined.rr, joined.label, joined.record)
 
 
+def plain_of(seed: int) -> beat_p.Unlabelled:
+    """The same patients, their labels forgotten."""
+    parts = [data.cut_beats(synthetic(f"u{seed}{i}", seed + i), 0, oracle=True) for i in range(4)]
+    joined = data.join(parts)
+    return beat_p.Unlabelled(joined.rr, joined.shape, joined.record, np.array([beat_p.UNKNOWN] * len(joined)))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def easily_sure() -> Iterator[None]:
+    """Experts of three epochs are not sure of much, and the made-up rhythm is not steady."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(beat_p, "SURE_S", 0.0)
+        patch.setattr(beat_p, "SURE_N", 0.0)
+        patch.setattr(beat_p, "STEADIEST", 1.0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, data.Beats]:
     """One seed of a tiny plan, with made-up patients."""
     names = ["a", "b", "c", "d"]
     some = data.join([data.cut_beats(synthetic(name, i), 0, oracle=True) for i, name in enumerate(names)])
     out = tmp_path_factory.mktemp("run") / "seed0"
-    beats.fit(some, rr_of(100), PLAN, 0, out, lambda _: None, FOLDS)
+    beats.fit(some, rr_of(100), plain_of(200), PLAN, 0, out, lambda _: None, FOLDS)
     return out, some
 
 
@@ -105,7 +124,7 @@ def test_a_changed_byte_is_refused(fitted: tuple[Path, data.Beats], tmp_path: Pa
 
 def test_the_same_seed_gives_the_same_weights(fitted: tuple[Path, data.Beats], tmp_path: Path) -> None:
     run, some = fitted
-    beats.fit(some, rr_of(100), PLAN, 0, tmp_path, lambda _: None, FOLDS)
+    beats.fit(some, rr_of(100), plain_of(200), PLAN, 0, tmp_path, lambda _: None, FOLDS)
     first, again = beats.load_fit(run)[0], beats.load_fit(tmp_path)[0]
     assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
     assert json.loads((run / "fit.json").read_text()) == json.loads((tmp_path / "fit.json").read_text())
@@ -115,11 +134,12 @@ def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.
     _, some = fitted
     waves = [beat_nets.wave_net(PLAN, member) for member in range(2)]
     experts = [beat_nets.expert_net(PLAN, member) for member in range(2)]
-    whole = beat_nets.assemble(PLAN, waves, experts, {"V": 0.7, "S": 0.3})
+    p_nets = [beat_nets.p_net(PLAN, member) for member in range(2)]
+    whole = beat_nets.assemble(PLAN, waves, experts, p_nets, {"V": 0.7, "S": 0.3})
     inputs = beat_nets.shaped(beat_nets.flat_inputs(some.pick(np.arange(50))))
     w = np.mean([net.predict(beat_nets.wave_inputs(inputs), verbose=0) for net in waves], axis=0)
     e = np.mean([net.predict(inputs[1], verbose=0) for net in experts], axis=0)
-    d = e[:, 1] - e[:, 0] + 0.3
+    d = e[:, 1] - e[:, 0] + beat_p.answer(p_nets, inputs[2], beat_nets.CLIPS["shape"]) + 0.3
     logits = np.stack(
         [w[:, 0] - np.maximum(d, 0), w[:, 0] - np.maximum(-d, 0), w[:, 1] + 0.7, w[:, 2], w[:, 3]], axis=1
     )

@@ -77,13 +77,13 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _beats(where: Places, folder: Path, oracle: bool, csv: bool) -> None:
-    from edge_train import data
+    from edge_train import beat_prepare
     from edge_train.files import whole_folder
     from edge_train.windows import write_csv
 
     public = where.public()
     with whole_folder(folder) as made:
-        facts = data.prepare(public, made, oracle=oracle)
+        facts = beat_prepare.prepare(public, made, oracle=oracle)
         if csv:
             with np.load(made / "mitdb.npz") as beats:
                 write_csv(made / "mitdb.csv", {name: beats[name] for name in beats.files})

@@ -63,9 +63,10 @@ def _task(found: Chosen, where: Places, wanted: list[int], arguments: argparse.N
 
 
 def _beats(found: Chosen, where: Places, wanted: list[int], arguments: argparse.Namespace) -> None:
-    from edge_train import beats, data
+    from edge_train import beat_p, beats, data
 
     prepared, rr, facts = data.load_prepared(where.data(found.name))
+    plain = beat_p.load(where.data(found.name))
     for seed in wanted:
         folder = where.run(found.artifact, seed)
         if arguments.fresh:
@@ -75,7 +76,7 @@ def _beats(found: Chosen, where: Places, wanted: list[int], arguments: argparse.
             _say(f"{folder}: fitted already")
             continue
         began = time.monotonic()
-        made = beats.fit(prepared, rr, beats.Plan(), seed, folder, _mute if arguments.quiet else _say)
+        made = beats.fit(prepared, rr, plain, beats.Plan(), seed, folder, _mute if arguments.quiet else _say)
         _say(f"{found.artifact} seed {seed}: validation {made['validation']:.4f}, {time.monotonic() - began:.0f} s")
         write_json(folder / "data.json", facts)
 
