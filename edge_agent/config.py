@@ -25,6 +25,7 @@ from edge_agent.inference.settings import InferenceConfig as InferenceConfig
 from edge_agent.outputs.settings import HomeAssistantConfig as HomeAssistantConfig
 from edge_agent.outputs.settings import JsonlConfig as JsonlConfig
 from edge_agent.outputs.settings import MetricsConfig as MetricsConfig
+from edge_agent.outputs.settings import OutboxConfig as OutboxConfig
 from edge_agent.outputs.settings import RecorderConfig as RecorderConfig
 from edge_agent.outputs.settings import RequestsConfig as RequestsConfig
 from edge_agent.review.settings import ReviewConfig as ReviewConfig
@@ -76,6 +77,11 @@ def state_folder() -> Path:
 def model_store(inference: InferenceConfig) -> Path:
     """The folder that ``edge-agent models install`` fills."""
     return inference.store if inference.store is not None else state_folder() / "models"
+
+
+def outbox_file(outbox: OutboxConfig, device: str) -> Path:
+    """Where messages wait for the broker."""
+    return (outbox.folder or state_folder()) / f"{device}.outbox"
 
 
 class DeviceConfig(Section):
@@ -164,34 +170,6 @@ class MqttConfig(Section):
         if self.password_file is not None:
             return self.password_file.read_text(encoding="utf-8").strip()
         return os.environ.get(PASSWORD_VARIABLE)
-
-
-class OutboxConfig(Section):
-    """Messages of QoS 1 are kept on disk until the broker has them."""
-
-    enabled: bool = Field(default=True, description="false: kept in memory alone, and lost with the process.")
-    folder: Path | None = Field(
-        default=None,
-        description="Default: $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/edge-agent, else ~/.local/state/edge-agent.",
-    )
-    max_mb: float = Field(default=64, ge=1, le=100_000, description="Beats are pushed out first, alarms last.")
-    beats_offline: Literal["keep", "summary"] = Field(
-        default="keep",
-        description="With qos_beats = 1 and the broker away: every beat and verdict, or their counts once a minute.",
-    )
-    beats_wait_s: float = Field(
-        default=0.0,
-        ge=0,
-        le=60,
-        description="With qos_beats = 1, beats may wait so long to be written together: an SD card wears less. Alarms never wait.",
-    )
-    max_age_h: float = Field(default=72, gt=0, le=8760, description="Older beats and events go; alarms stay.")
-
-    def place(self, device: str) -> Path:
-        """The file."""
-        if self.folder is not None:
-            return self.folder / f"{device}.outbox"
-        return state_folder() / f"{device}.outbox"
 
 
 class MqttSource(Section):
@@ -327,8 +305,12 @@ class Config(Section):
         return shown
 
 
-def load(path: Path) -> Config:
-    """Read a configuration, or say everything that is wrong with it."""
+def load(path: Path, *, streams: bool = True) -> Config:
+    """Read a configuration, or say everything that is wrong with it.
+
+    ``streams=False``: for commands about models. A file without any stream does, and whether recordings, ports and the broker's
+    certificates are there is not their business.
+    """
     try:
         if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
             raise ConfigError(path, [f"is no plain file of at most {MOST_BYTES >> 10} KiB"])
@@ -344,11 +326,11 @@ def load(path: Path) -> Config:
     except RecursionError:
         raise ConfigError(path, ["is not valid TOML: nested too deeply"]) from None
     try:
-        config = Config.model_validate(data)
+        config = Config.model_validate(data if streams or "stream" in data else {**data, "stream": [_NO_STREAM]})
     except ValidationError as error:
         raise ConfigError(path, list(_problems(error, data))) from None
     try:
-        missing = list(_missing_files(config, path.parent))
+        missing = list((_missing_files if streams else _missing_models)(config, path.parent))
     except OSError as error:  # a name that no file can have: too long, or through what is no folder
         raise ConfigError(path, [f"{str(error.filename)[:100]}: {error.strerror}"]) from None
     if missing:
@@ -406,15 +388,23 @@ def _tls_files(tls: TlsConfig) -> Iterator[tuple[str, Path]]:
             yield key, file
 
 
-def _missing_files(config: Config, folder: Path) -> Iterator[str]:
-    """Files that the configuration names and that are not there."""
-    yield from _missing_mqtt_files(config.mqtt, folder, "mqtt")
-    yield from config.review.missing(folder)
+_NO_STREAM = {"name": "none", "source": {"type": "simulated"}}
+
+
+def _missing_models(config: Config, folder: Path) -> Iterator[str]:
+    """Of what [inference] names."""
     if config.inference.models_dir is not None and not (folder / config.inference.models_dir).is_dir():
         yield f"inference.models_dir: {config.inference.models_dir}: no such folder"
     for number, key in enumerate(config.inference.trusted_keys):
         if not is_key(key) and not (folder / key).is_file():
             yield f"inference.trusted_keys[{number}]: {key}: no such file; a public key's path or its 64 hexadecimal digits"
+
+
+def _missing_files(config: Config, folder: Path) -> Iterator[str]:
+    """Files that the configuration names and that are not there."""
+    yield from _missing_mqtt_files(config.mqtt, folder, "mqtt")
+    yield from config.review.missing(folder)
+    yield from _missing_models(config, folder)
     for number, stream in enumerate(config.stream):
         source, where = stream.source, f"stream[{number}] ({stream.name})"
         if isinstance(source, SimulatedSource) and isinstance(source.script, Path):

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TextIO
 
 from edge_agent.config import journal_stream
+from edge_agent.shown import lines
 
 SOCKET = Path("/run/systemd/journal/socket")
 IDENTIFIER = "edge-agent"
@@ -130,10 +131,17 @@ def datagram(fields: Mapping[str, str]) -> bytes:
     return bytes(said)
 
 
+class Shown(logging.Formatter):
+    """Without what a terminal would obey: messages quote models, boards and brokers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return lines(super().format(record))
+
+
 class JournalHandler(logging.Handler):
     def __init__(self, path: Path = SOCKET, fall_back: TextIO | None = None) -> None:
         super().__init__()
-        self.setFormatter(logging.Formatter("%(message)s"))  # level and module are fields
+        self.setFormatter(Shown("%(message)s"))  # level and module are fields
         self._path = str(path)
         self._fall_back = fall_back
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
@@ -192,7 +200,7 @@ def set_up(*, verbose: bool, path: Path = SOCKET) -> None:
         handler = JournalHandler(path)
     else:
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter(PLAIN))
+        handler.setFormatter(Shown(PLAIN))
     handler.addFilter(NoSamples())
     if not verbose:
         handler.addFilter(Repeats())

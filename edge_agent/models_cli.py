@@ -115,13 +115,18 @@ def _install(arguments: argparse.Namespace) -> int:
     )
     if done.made_room:
         said += f"; made room: {', '.join(done.made_room)} removed"
+    active = catalogue.store.kept(done.name).state.active == done.version
     if not arguments.json:
         print(said)
     if arguments.activate:
         arguments.name, arguments.version, arguments.no_trial = done.name, done.version, False
         return _activate(arguments)
     if arguments.json:
-        return say_json({"name": done.name, "version": done.version, "digest": done.digest, "new": done.new})
+        about = {"name": done.name, "version": done.version, "digest": done.digest, "new": done.new, "active": active}
+        return say_json(about)
+    if active:
+        print(f"it is the active version{f'; {RELOAD}' if done.new else ': nothing to do'}")
+        return 0
     print(f"it does not run yet: edge-agent models activate {done.name} {done.version}")
     return 0
 
@@ -158,7 +163,7 @@ def _is_the_one(path: Path, sha256: str) -> None:
 
 def _activate(arguments: argparse.Namespace) -> int:
     from edge_agent.inference.installed.catalogue import Place
-    from edge_agent.inference.installed.store import State
+    from edge_agent.inference.installed.state import State
 
     catalogue, name = open_catalogue(arguments), arguments.name
     version = arguments.version or next(reversed(catalogue.store.versions(name)), None)
@@ -170,6 +175,7 @@ def _activate(arguments: argparse.Namespace) -> int:
         told = verified(name, folder, Place(name, folder, catalogue.policy))
         if told["error"] is not None:
             raise ArtifactError(told["error"], remedy="nothing has changed")
+    was = catalogue.store.kept(name).state.active
     state: State = catalogue.store.activate(
         name,
         version,
@@ -183,7 +189,9 @@ def _activate(arguments: argparse.Namespace) -> int:
     if state.trial is not None:
         limits = catalogue.limits
         trial = f", on trial for {limits.windows} windows or {limits.seconds:g} s of an agent"
-    print(f"{name} {version}: active{trial}\n{RELOAD}")
+    print(f"{name} {version}: active{' already' if was == version else ''}{trial}")
+    if was != version:
+        print(RELOAD)
     return 0
 
 
@@ -195,13 +203,26 @@ def _rollback(arguments: argparse.Namespace) -> int:
 
 def _remove(arguments: argparse.Namespace) -> int:
     catalogue, name = open_catalogue(arguments), arguments.name
-    gone = catalogue.store.remove(name, arguments.version)
+    under, store = catalogue.underneath(name), catalogue.store
+    if under is not None and name not in store.names():
+        raise ArtifactError(
+            f"{name}: no version of it is installed in {store.folder}; {under.version} is from {catalogue.under}",
+            remedy="what came with the agent is not removed: a stream's models = [...] says what runs",
+        )
+    was = store.kept(name).state.active
+    gone = store.remove(name, arguments.version)
+    state = store.state(name)
     if not arguments.json:
-        print(f"{name}: removed: {', '.join(gone) or 'nothing was left'}")
-    return _now_active(arguments, catalogue, name, catalogue.store.state(name).active)
+        none = f"{name}: no version of it was left to remove"
+        print(f"{name}: removed: {', '.join(gone)}" if gone else none)
+        if state.highest is not None and not store.versions(name, state):
+            print(f"that {state.highest} was here stays known: an older one wants --allow-downgrade")
+    return _now_active(arguments, catalogue, name, state.active, changed=state.active != was)
 
 
-def _now_active(arguments: argparse.Namespace, catalogue: Catalogue, name: str, active: str | None) -> int:
+def _now_active(
+    arguments: argparse.Namespace, catalogue: Catalogue, name: str, active: str | None, *, changed: bool = True
+) -> int:
     under = catalogue.underneath(name)
     if arguments.json:
         return say_json({"name": name, "active": active or (under.version if under else None)})
@@ -209,7 +230,8 @@ def _now_active(arguments: argparse.Namespace, catalogue: Catalogue, name: str, 
         print(f"{name} {active}: active")
     else:
         print(f"{name} {under.version}: active, from {catalogue.under}" if under else f"{name}: no version is active")
-    print(RELOAD)
+    if changed:
+        print(RELOAD)
     return 0
 
 

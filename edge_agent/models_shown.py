@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.errors import ArtifactError, EdgeAgentError
+from edge_agent.shown import plain
 
 if TYPE_CHECKING:
     from edge_agent.inference.installed.catalogue import Catalogue, Place
@@ -26,9 +27,9 @@ def open_catalogue(arguments: argparse.Namespace) -> Catalogue:
     path: Path | None = arguments.config
     settings = config.InferenceConfig()
     if path is not None:
-        settings = config.load(path).inference
+        settings = config.load(path, streams=False).inference
     elif SERVICE_CONFIG.is_file():  # the service's own, whoever runs this command
-        settings = config.load(SERVICE_CONFIG).inference
+        settings = config.load(SERVICE_CONFIG, streams=False).inference
         if settings.store is None and SERVICE_STATE.is_dir():
             settings = settings.model_copy(update={"store": SERVICE_STATE / "models"})
     if arguments.store is not None:
@@ -45,48 +46,78 @@ def rows_in(catalogue: Catalogue, only: str | None = None) -> list[dict[str, Any
 
 
 def _rows_of(catalogue: Catalogue, name: str) -> Iterator[dict[str, Any]]:
-    state = catalogue.store.state(name)
+    store = catalogue.store
+    found = store.kept(name)
+    state, there = found.state, store.versions(name, found.state)
+    damaged = None
+    if found.damage is not None:
+        damaged = f"state.json {found.damage}; "
+        damaged += (
+            f"nothing is active until: edge-agent models activate {name} --store {store.folder}"
+            if found.lost
+            else "its copy counts"
+        )
     under = catalogue.underneath(name)
-    places = {place.folder: place for place in (catalogue.places(name) if name in catalogue.names() else ())}
-    first = next(iter(places), None)
+    candidates = [place.folder for place in (catalogue.places(name) if name in catalogue.names() else ())]
+    runs = next((folder for folder in candidates if (folder / "manifest.json").is_file()), None)
+    missing = state.active is not None and state.active not in there
     if under is not None:
         folder = catalogue.under / name
-        runs = "active" if folder == first else "covered"
-        yield _row(name, under.version, runs, "shipped", folder, under.digest)
-    for version in catalogue.store.versions(name, state):
-        folder = catalogue.store.place(name, version)
+        note = f"since the active {state.active} is missing" if missing and folder == runs else None
+        yield _row(
+            catalogue, name, under.version, "active" if folder == runs else "covered", "shipped", under.digest, note
+        )
+    if missing:
+        note = f"its folder is gone: install it again, or edge-agent models rollback {name}"
+        yield _row(catalogue, name, str(state.active), "missing", "store", state.seen.get(str(state.active), ""), note)
+    for version in there:
         what, note = "installed", None
         if version in state.failed:
             what, note = "failed", state.failed[version]
         if version in state.before:
             what = "before"
+            if store.place(name, version) == runs:
+                what, note = "active", f"since the active {state.active} is missing"
         if version == state.active:
             what = "active" if state.trial is None else "trial"
             if state.trial is not None:
                 note = f"since {state.trial.since}, begun {state.trial.starts} times"
-        yield _row(name, version, what, "store", folder, state.seen[version], note)
+        yield _row(catalogue, name, version, what, "store", state.seen[version], damaged or note)
+        damaged = None  # once is enough
+    if damaged is not None:
+        yield _row(catalogue, name, state.highest or "?", "damaged", "store", "", damaged)
 
 
 def _row(
-    name: str, version: str, state: str, origin: str, folder: Path, digest: str, note: str | None = None
+    catalogue: Catalogue, name: str, version: str, state: str, origin: str, digest: str, note: str | None = None
 ) -> dict[str, Any]:
     from edge_agent.inference.installed import signature
 
-    try:
-        about = json.loads((folder / "manifest.json").read_bytes())
-        optional = about.get("optional") is True
-    except (OSError, ValueError, AttributeError):
-        optional, note = False, "its manifest cannot be read"
+    folder = catalogue.under / name if origin == "shipped" else catalogue.store.place(name, version)
+    optional, standing = False, signature.Standing("unsigned")
+    if state not in ("missing", "damaged"):
+        standing = signature.standing(folder, catalogue.policy)
+        try:
+            about = json.loads((folder / "manifest.json").read_bytes())
+            optional = about.get("optional") is True
+        except (OSError, ValueError, AttributeError, RecursionError):
+            note = "its manifest cannot be read"
     return {
         "name": name,
         "version": version,
         "state": state,
         "from": origin,
         "optional": optional,
-        "signed": (folder / signature.FILE).is_file(),
+        "signed": standing.word == "trusted",
+        "signature": standing.word,
+        "signer": standing.signer,
         "digest": digest,
         "note": note,
     }
+
+
+def _signature(row: dict[str, Any]) -> str:
+    return f"trusted {row['signer'][:8]}" if row["signer"] else str(row["signature"])
 
 
 def list_models(arguments: argparse.Namespace) -> int:
@@ -95,14 +126,14 @@ def list_models(arguments: argparse.Namespace) -> int:
     if arguments.json:
         return say_json({"models_dir": str(catalogue.under), "store": str(catalogue.store.folder), "models": rows})
     table(
-        ("name", "version", "state", "from", "signed", "digest", "note"),
+        ("name", "version", "state", "from", "signature", "digest", "note"),
         [
             (
                 row["name"],
                 row["version"],
                 row["state"] + (" (optional)" if row["optional"] and row["state"] == "active" else ""),
                 row["from"],
-                "yes" if row["signed"] else "no",
+                _signature(row),
                 row["digest"][:12],
                 row["note"] or "",
             )
@@ -117,6 +148,9 @@ def show(arguments: argparse.Namespace) -> int:
     from edge_agent.inference.artifact import load
 
     catalogue = open_catalogue(arguments)
+    if arguments.version is None and arguments.name not in catalogue.names():  # installed, and not active yet
+        installed = catalogue.store.versions(arguments.name) if arguments.name in catalogue.store.names() else []
+        arguments.version = installed[-1] if installed else None
     places = catalogue.places(arguments.name) if arguments.version is None else ()
     folder = places[0].folder if places else catalogue.store.place(arguments.name, arguments.version)
     under = catalogue.underneath(arguments.name)
@@ -142,14 +176,11 @@ def show(arguments: argparse.Namespace) -> int:
         ("licence", manifest.training.licence),
         ("folder", str(folder)),
     ):
-        print(f"{key + ':':<9}{value}")
+        print(f"{key + ':':<9}{plain(value)}")
     print()
     table(
-        ("version", "state", "from", "signed", "note"),
-        [
-            (row["version"], row["state"], row["from"], "yes" if row["signed"] else "no", row["note"] or "")
-            for row in rows
-        ],
+        ("version", "state", "from", "signature", "note"),
+        [(row["version"], row["state"], row["from"], _signature(row), row["note"] or "") for row in rows],
     )
     return 0
 
@@ -176,7 +207,7 @@ def verify(arguments: argparse.Namespace) -> int:
                     f" {one['worst']:.4g} of {one['tolerance']:.4g} on {one['backend']}"
                 )
             else:
-                print(f"edge-agent: {one['error']}", file=sys.stderr)
+                print(f"edge-agent: {plain(one['error'])}", file=sys.stderr)
     return int(bool(bad))
 
 
@@ -230,6 +261,7 @@ def say_json(content: Any) -> int:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(line[i]) for line in (head, *rows)) for i in range(len(head))]
-    for line in (head, *rows):
+    cells = [[plain(text) for text in line] for line in (head, *rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(head))]
+    for line in cells:
         print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())

@@ -16,6 +16,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.shown import plain
+
 BY_ID = Path("/dev/serial/by-id")
 NAMES = (("healthypi", "healthypi5"), ("openbci", "cyton"), ("bitalino", "bitalino"))
 """Words in what a device says of itself, and the board that says them. The USB chips of the others are in everything."""
@@ -61,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         print("No serial port is there. Is the board plugged in, with a cable that carries data? (dmesg | tail)")
         return 0
     for port in found:
-        print(port.by_id or port.device)
+        print(plain(port.by_id or port.device))
         lines = [
             ("device", port.device if port.by_id else None),
             ("is", port.description),
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         ]
         for name, value in lines:
             if value:
-                print(f"  {name:<14} {value}")
+                print(f"  {name:<14} {plain(value)}")
     return 0
 
 

@@ -6,6 +6,8 @@ import argparse
 import dataclasses
 import json
 
+from edge_agent.shown import plain
+
 MOST_S = 3600.0
 MOST_BAUD = 12_000_000
 """What the fastest USB bridges do."""
@@ -61,8 +63,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     print(f"{arguments.port}: {len(best.data)} bytes in {best.seconds:.1f} s at {best.baud} baud")
     for number, one in enumerate(best.likely):
-        print(f"{'' if number == 0 else 'or '}{one.name}: {one.evidence}")
+        print(f"{'' if number == 0 else 'or '}{one.name}: {plain(one.evidence)}")
         for warning in one.warnings:
-            print(f"  careful: {warning}")
+            print(f"  careful: {plain(warning)}")
     print(f"\n{config}", end="")
     return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import pytest
 
 from edge_agent import models_shown
 from edge_agent.cli import main
+from edge_agent.config import load as load_config
+from edge_agent.errors import ConfigError
 from edge_agent.inference.installed import signature
 from edge_agent.inference.judge import model_names, shipped_models
 from tests.inference.tiny import GOLDEN, manifest, packed, write
@@ -181,7 +184,7 @@ def test_signed_models(models: Run, tiny: Callable[..., Path], tmp_path: Path) -
     (place / "manifest.sig").write_bytes(bytes(64))
     said = models("verify", "--config", config)
     assert said.status == 1
-    assert f"{place}: its signature is by none" in said.err
+    assert f"{place}: manifest.sig is no Ed25519 signature" in said.err
     assert said.out.count(": good: ") == len(model_names(shipped_models()))  # the others are said, too
 
 
@@ -222,3 +225,181 @@ def test_nothing_is_imported_from_where_one_stands(models: Run, tiny: Callable[.
         path.write_text(f"open({str(tmp_path / 'pwned')!r}, 'w')", encoding="utf-8")
     assert models("install", tiny()).status == 0
     assert not (tmp_path / "pwned").exists()
+
+
+def row_of(models: Run, name: str, state: str | None = None, *more: str | Path) -> Any:
+    rows = [row for row in models("list", "--json", *more).json["models"] if row["name"] == name]
+    (row,) = [row for row in rows if state is None or row["state"] == state]
+    return row
+
+
+def test_a_damaged_state_takes_nobody_elses_row(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    assert models("install", tiny("1.1.0"), "--activate", "--store", store).status == 0
+    (store / "tiny" / "state.json").write_bytes(b"{")
+    said = models("list", "--store", store)
+    assert said.status == 0
+    assert "its copy counts" in said.out
+    assert row_of(models, "tiny", "trial", "--store", store)["version"] == "1.1.0"
+    (store / "tiny" / "state.json.copy").write_bytes(b"{")
+    said = models("list", "--store", store)
+    assert said.status == 0
+    assert all(f"\n{name} " in said.out for name in model_names(shipped_models()))
+    remedy = f"edge-agent models activate tiny --store {store}"
+    assert remedy in said.out
+    assert models("show", "tiny", "1.1.0", "--store", store).status == 0
+    assert models("verify", "tiny", "--store", store).status == 0
+    assert "is older than 1.1.0" in models("install", tiny("1.0.0"), "--store", store).err
+    assert models(*remedy.split()[2:]).status == 0  # as it says, word for word
+    assert row_of(models, "tiny", "trial", "--store", store)["note"].startswith("since ")
+
+
+def test_a_model_of_which_only_damage_is_left_is_listed(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    models("install", tiny("1.1.0"), "--store", store)
+    models("remove", "tiny", "--store", store)
+    for name in ("state.json", "state.json.copy"):
+        (store / "tiny" / name).write_bytes(b"{")
+    assert row_of(models, "tiny", "damaged", "--store", store)["note"].startswith("state.json is damaged")
+    assert models("list", "--store", store).status == 0
+
+
+def test_a_version_whose_folder_is_gone_is_said(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    under = tmp_path / "under"
+    write(under, manifest(version="0.9.0"))
+    config = tmp_path / "models.toml"
+    config.write_text('[inference]\nstore = "store"\nmodels_dir = "under"\n', encoding="utf-8")
+    models("install", tiny("1.1.0"), "--activate", "--config", config)
+    assert row_of(models, "tiny", "covered", "--config", config)["version"] == "0.9.0"
+    shutil.rmtree(tmp_path / "store" / "tiny" / "1.1.0")
+    missing = row_of(models, "tiny", "missing", "--config", config)
+    assert (missing["version"], missing["from"]) == ("1.1.0", "store")
+    assert "rollback tiny" in missing["note"]
+    active = row_of(models, "tiny", "active", "--config", config)
+    assert (active["version"], active["note"]) == ("0.9.0", "since the active 1.1.0 is missing")
+    assert models("rollback", "tiny", "--config", config, "--json").json["active"] == "0.9.0"
+    assert row_of(models, "tiny", "active", "--config", config)["note"] is None
+
+
+def test_what_is_active_is_not_said_to_want_activating(models: Run, tiny: Callable[..., Path]) -> None:
+    models("install", tiny(), "--activate")
+    said = models("install", tiny())
+    assert "was installed already" in said.out
+    assert "it is the active version: nothing to do" in said.out
+    assert "activate tiny" not in said.out
+    assert "active already" in models("activate", "tiny").out
+    assert row_of(models, "tiny")["state"] == "trial"
+    assert models("activate", "tiny", "--no-trial").status == 0
+    assert row_of(models, "tiny")["state"] == "active"
+
+
+def test_removing_says_what_is_left(models: Run, tiny: Callable[..., Path]) -> None:
+    models("install", tiny("1.0.0"), "--activate")
+    models("install", tiny("1.1.0"))
+    said = models("remove", "tiny", "1.1.0")
+    assert said.out == "tiny: removed: 1.1.0\ntiny 1.0.0: active\n"  # nothing to reload for
+    said = models("remove", "tiny")
+    assert "tiny: removed: 1.0.0" in said.out
+    assert "1.1.0 was here stays known" in said.out
+    assert "tiny: no version is active" in said.out
+    assert "reload" in said.out
+    said = models("remove", "tiny")
+    assert said.status == 0
+    assert "no version of it was left to remove" in said.out
+    assert "reload" not in said.out
+    said = models("remove", "ecg-af-rr")
+    assert said.status == 1
+    assert "ecg-af-rr: no version of it is installed" in said.err
+    assert "what came with the agent is not removed" in said.err
+    models("install", tiny("1.2.0"))
+    assert "there are: 1.2.0" in models("remove", "tiny", "9.9.9").err
+
+
+def test_a_configuration_of_models_alone_is_enough(models: Run, tmp_path: Path) -> None:
+    config = tmp_path / "models.toml"
+    config.write_text('[inference]\nstore = "elsewhere"\n', encoding="utf-8")
+    assert f"store: {tmp_path}/elsewhere" in models("list", "--config", config).out
+    # A misspelt table must not pass for none: it may hold the keys.
+    config.write_text('[inferense]\nstore = "elsewhere"\n', encoding="utf-8")
+    assert "did you mean 'inference'" in models("list", "--config", config).err
+    config.write_text("[inference]\ntrial_windows = 0\n", encoding="utf-8")
+    assert "inference.trial_windows" in models("list", "--config", config).err
+    # Whether a board is plugged in is nothing to do with models.
+    config.write_text('[[stream]]\nname = "bed"\n[stream.source]\ntype = "file"\npath = "nowhere"\n', encoding="utf-8")
+    assert models("list", "--config", config).status == 0
+    with pytest.raises(ConfigError, match="stream"):
+        load_config(config)
+
+
+def test_what_a_signature_is_worth(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:
+    pytest.importorskip("cryptography")
+    for name in ("mine", "theirs"):
+        models("keygen", f"{name}.pem")
+    config = tmp_path / "models.toml"
+    config.write_text('[inference]\nstore = "store"\ntrusted_keys = ["mine.pem.pub"]\n', encoding="utf-8")
+    bare = tmp_path / "bare.toml"
+    bare.write_text('[inference]\nstore = "store"\n', encoding="utf-8")
+    folder = tiny()
+    models("install", folder, "--config", config)
+    place = tmp_path / "store" / "tiny" / "1.0.0"
+
+    def word(with_config: Path = config) -> tuple[str, bool]:
+        row = row_of(models, "tiny", None, "--config", with_config)
+        return row["signature"], row["signed"]
+
+    assert word() == ("unsigned", False)
+    models("sign", place, "--key", "theirs.pem")
+    assert word() == ("unknown key", False)
+    models("sign", place, "--key", "mine.pem")
+    assert word() == ("trusted", True)
+    assert word(bare) == ("not checked", False)
+    key = signature.public_key("mine.pem.pub")
+    assert f" trusted {key.id[:8]} " in models("list", "--config", config).out
+    good = (place / "manifest.sig").read_bytes()
+    for garbage in (b"", good[:-1], good + b"x", bytes(64), good[:32] + b"\xff" * 32, b"x" * 1000):
+        (place / "manifest.sig").write_bytes(garbage)
+        assert word() == ("bad", False)
+        assert word(bare) == ("bad", False)
+
+
+ESCAPE, TURN = "\x1b]0;owned\x07", "\u202e"
+
+
+def test_nothing_of_a_model_reaches_the_terminal_as_a_command_to_it(
+    models: Run, tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Neither an escape sequence nor a line break of its own nor a mark that turns the direction."""
+    folder = tiny()
+    about = json.loads((folder / "manifest.json").read_bytes())
+    training = {**about["training"], "licence": "free\nedge-agent: all is well", "data": ["a\nb"]}
+    hostile: list[dict[str, Any]] = [
+        {**about, "labels": [f"a{ESCAPE}", *about["labels"][1:]]},
+        {**about, "name": f"tiny{ESCAPE}"},
+        {**about, "version": f"1.0.0{ESCAPE}"},
+        {**about, f"key{ESCAPE}": 1},
+        {**about, "task": ESCAPE},
+        {**about, "files": {**about["files"], f"x{ESCAPE}": "0" * 64}},
+        {**about, "training": {**training, "licence": f"free{ESCAPE}"}},
+        {**about, "training": {**training, "protocol": TURN}},
+        {**about, "output": {**about["output"], "thresholds": {f"a{ESCAPE}\nb": 0.5}}},
+        {**about, "minimum_agent_version": f"9.9.9{ESCAPE}"},
+        {**about, "training": training},
+    ]
+    for number, content in enumerate(hostile):
+        (folder / "manifest.json").write_text(json.dumps(content), encoding="utf-8")
+        for command in ("verify", "install", "sign", "pack"):
+            said = models(command, folder, *(["--key", "x"] if command == "sign" else []))
+            assert said.status == (0 if number == 10 and command != "sign" else 1), (number, command, said)
+            for text in (said.out, said.err):
+                assert text.replace("\n", "").isprintable(), (number, command, text)
+            assert len(said.err.splitlines()) <= 2, said.err
+    assert "\nlicence: free\\nedge-agent: all is well\n" in models("show", "tiny").out
+    # What got in by another way than the command.
+    place = tmp_path / "state" / "edge-agent" / "models" / "tiny"
+    about = json.loads((place / "state.json").read_bytes()) | {"failed": {"1.0.0": ESCAPE}, "digest": None}
+    (place / "state.json").write_text(json.dumps(about), encoding="utf-8")
+    said = models("list")
+    assert "\\x1b]0;owned\\x07" in said.out
+    assert said.out.replace("\n", "").isprintable()
+    said = models("list", "--config", f"nowhere{ESCAPE}")
+    assert said.err.replace("\n", "").isprintable()

@@ -10,6 +10,7 @@ from pathlib import Path
 from edge_agent.doctor.checks import CHECKS
 from edge_agent.doctor.machine import Finding, Machine, State
 from edge_agent.errors import EdgeAgentError
+from edge_agent.shown import plain
 
 __all__ = ["Finding", "Machine", "State", "add", "examine", "run"]
 
@@ -56,8 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
         )
         return int(bool(bad))
     for one in found:
-        print(f"{MARKS[one.state]}  {one.subject:<9} {one.said}")
+        print(f"{MARKS[one.state]}  {one.subject:<9} {plain(one.said)}")
         if one.remedy:
-            print(f"{'':<17}-> {one.remedy}")
+            print(f"{'':<17}-> {plain(one.remedy)}")
     print(f"\n{'fit' if not bad else f'{bad} to mend'}: {len(found)} things looked at")
     return int(bool(bad))

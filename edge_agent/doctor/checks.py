@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from edge_agent import ports
-from edge_agent.config import Config, MqttSource, state_folder
+from edge_agent.config import MqttSource, state_folder
 from edge_agent.doctor.machine import Finding, Machine
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.tpu import devices as tpu
@@ -29,6 +29,7 @@ DROP_INS = (
     "usr/lib/systemd/system/edge-agent.service.d/50-devices.conf",
 )
 CREDENTIAL = "etc/edge-agent/mqtt-password"
+SERVICE_CONFIG, SERVICE_STATE = Path("/etc/edge-agent"), Path("/var/lib/edge-agent")
 
 Check = Callable[[Machine], Iterable[Finding]]
 
@@ -113,8 +114,10 @@ def models(machine: Machine) -> Iterator[Finding]:
 
 
 def edge_tpu(machine: Machine) -> Iterator[Finding]:
+    yield from _asked_for(machine)
     found = tpu.devices(machine.root / "sys", machine.root / "dev")
-    library = tpu.find_library(None, tuple(str(machine.root / folder.lstrip("/")) for folder in tpu.FOLDERS))
+    named = machine.settings.inference.tpu.delegate if machine.settings is not None else None
+    library = tpu.find_library(named, tuple(str(machine.root / folder.lstrip("/")) for folder in tpu.FOLDERS))
     if not found:
         said = "none is plugged in" if found is not None else "the kernel does not show what is plugged in"
         yield Finding("tpu", "good", f"{said}: the models run on the CPU")
@@ -130,6 +133,23 @@ def edge_tpu(machine: Machine) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("delegate", "good", str(library))
+
+
+def _asked_for(machine: Machine) -> Iterator[Finding]:
+    """What [inference] asks of the TPU and cannot have."""
+    from edge_agent.inference.asked_for import compiled_in, missing
+    from edge_agent.inference.installed.catalogue import Catalogue
+
+    if machine.settings is None:
+        return
+    inference = machine.settings.inference
+    if machine.root != Path("/"):
+        inference = inference.model_copy(
+            update={"tpu": inference.tpu.model_copy(update={"sysfs": machine.root / "sys"})}
+        )
+    catalogue = Catalogue.of(inference)
+    for text in missing(inference, compiled_in((name, catalogue.places(name)[0].folder) for name in catalogue.names())):
+        yield Finding("tpu", "bad", text, 'mend the path, or say engine = "auto"; docs/edge-tpu.md')
 
 
 def _rules(machine: Machine, *words: str) -> Path | None:
@@ -211,7 +231,7 @@ def broker(machine: Machine) -> Iterator[Finding]:
 
 
 def disk(machine: Machine) -> Iterator[Finding]:
-    for what, folder, wanted_mb in _places(machine.settings):
+    for what, folder, wanted_mb in _places(machine):
         path = machine.root / str(folder).lstrip("/") if machine.root != Path("/") else folder
         there = next(one for one in (path, *path.parents) if one.exists())
         status = machine.disk(there)
@@ -245,11 +265,21 @@ def disk(machine: Machine) -> Iterator[Finding]:
             yield Finding("disk", "good", f"{what}: {free_mb:.0f} MB free at {folder}")
 
 
-def _places(settings: Config | None) -> Iterator[tuple[str, Path, float]]:
+def _state(machine: Machine) -> Path:
+    """The service's where it is the service's configuration: whoever looks at it has a state folder of his own."""
+    path = machine.config_path
+    if path is None or path.parent != SERVICE_CONFIG:
+        return state_folder()
+    return SERVICE_STATE if path.stem == "edge-agent" else SERVICE_STATE / path.stem
+
+
+def _places(machine: Machine) -> Iterator[tuple[str, Path, float]]:
+    settings = machine.settings
     if settings is None:
-        yield "state", state_folder(), 0
+        yield "state", _state(machine), 0
         return
-    yield "outbox", settings.outbox.place(settings.device.id).parent, settings.outbox.max_mb
+    outbox = settings.outbox
+    yield "outbox", outbox.folder if outbox.folder is not None else _state(machine), outbox.max_mb
     if settings.recorder is not None:
         yield "recorder", settings.recorder.folder, settings.recorder.max_mb
     if settings.jsonl is not None:

@@ -9,9 +9,10 @@ import math
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from pydantic import ValidationError
@@ -23,6 +24,7 @@ from edge_agent.inference.engine import CpuEngine, Engine
 from edge_agent.inference.installed import signature
 from edge_agent.inference.manifest import Manifest, ModelInput
 from edge_agent.journey import Samples
+from edge_agent.shown import plain
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_MANIFEST_BYTES = 1024 * 1024
@@ -80,16 +82,48 @@ def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python's reader takes the last of two that are named alike; the signature is over both."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _unfit(content: Any, place: str = "") -> Iterator[str]:
+    """Where there is text that would do something to a terminal, or look like other text. Labels travel with every verdict."""
+    if isinstance(content, str):
+        if not content.isprintable() and not (
+            place.startswith("training.") and content.replace("\n", "").isprintable()
+        ):
+            yield place
+    elif isinstance(content, list):
+        for number, part in enumerate(content):
+            yield from _unfit(part, f"{place}.{number}")
+    elif isinstance(content, dict):
+        for key, part in content.items():
+            if not key.isprintable():
+                yield f"{place}.{key[:50]}".removeprefix(".")
+            yield from _unfit(part, f"{place}.{key}" if place else key)
+
+
 def parse_manifest(raw: bytes, where: str) -> Manifest:
     """The manifest in these bytes, fit for this agent. ``where``: for the message."""
     try:
-        manifest = Manifest.model_validate(json.loads(raw, parse_constant=_no_constant))
+        # In UTF-8 and nothing else: what one reader takes for two keys or another text, no other should.
+        content = json.loads(raw.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_once)
+        unfit = next(_unfit(content), None)
+        if unfit is not None:
+            raise ArtifactError(f"{where}: {plain(unfit)}: holds characters that cannot be shown")
+        manifest = Manifest.model_validate(content)
+    except ArtifactError:
+        raise
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(f"{where}: {place or 'manifest'}: {first['msg']}") from None
+        raise ArtifactError(plain(f"{where}: {place[:200] or 'manifest'}: {first['msg'][:200]}")) from None
     except (ValueError, RecursionError) as error:  # ValueError: JSON or UTF-8 that is none, a number of 5000 digits
-        raise ArtifactError(f"{where}: not JSON ({error})") from None
+        raise ArtifactError(plain(f"{where}: not JSON ({str(error)[:200]})")) from None
     if version_key(manifest.minimum_agent_version) > version_key(__version__):
         raise ArtifactError(
             f"{where}: needs edge-agent {manifest.minimum_agent_version}, this is {__version__}",
@@ -161,11 +195,14 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
         with np.load(io.BytesIO(data), allow_pickle=False) as archive:
             if sum(part.file_size for part in archive.zip.infolist()) > MAX_FILE_BYTES:
                 raise ArtifactError(f"{path}: unpacked it is {_TOO_BIG}", remedy="this is no edge model")
-            arrays = {name: np.asarray(archive[name], np.float32) for name in archive.files}
+            with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused below
+                arrays = {name: _plain_numbers(path, name, archive[name]) for name in archive.files}
     except ArtifactError:
         raise
     except _UNREADABLE as error:
-        raise ArtifactError(f"{path}: not a readable .npz ({error})") from None
+        # NumPy's own advice at junk is to allow pickles, which would run what is in them.
+        why = "it holds Python objects, or is something else" if "pickle" in str(error) else plain(error)
+        raise ArtifactError(f"{path}: not a readable .npz of plain numbers ({why})") from None
     wanted = [part.name for part in manifest.inputs] + ["output"]
     missing = [name for name in wanted if name not in arrays]
     if missing:
@@ -185,7 +222,32 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
         )
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise ArtifactError(f"{path}: holds values that are not finite")
+    most = most_tolerance(arrays["output"], index=manifest.output.holds == "index")
+    if manifest.golden.tolerance > most:
+        raise ArtifactError(
+            f"{path.parent / 'manifest.json'}: golden.tolerance {manifest.golden.tolerance:.4g} would take wrong answers for right"
+            f" ones; {most:.4g} is the most for these outputs",
+            remedy="a few steps of an int8 output are usual (8/256 of a score)",
+        )
     return tuple(arrays[part.name] for part in manifest.inputs), arrays["output"]
+
+
+def _plain_numbers(path: Path, name: str, array: Samples) -> Samples:
+    if not isinstance(array, np.ndarray):  # a member of another kind
+        raise ArtifactError(f"{path}: {plain(name)} is no array")
+    if array.dtype.kind not in "fiu":
+        raise ArtifactError(f"{path}: {plain(name)} holds {array.dtype.name}; plain numbers are wanted")
+    return np.asarray(array, np.float32)
+
+
+LOOSEST = 0.25
+"""Of a score between 0 and 1."""
+
+
+def most_tolerance(outputs: Samples, *, index: bool) -> float:
+    """What golden outputs may differ by and still prove something: half a label's number, a quarter of a score, or a quarter of what
+    outputs that are no scores (logits) span."""
+    return 0.5 if index else max(LOOSEST, float(np.ptp(outputs)) / 4)
 
 
 def open_engine(artifact: Artifact) -> Engine:

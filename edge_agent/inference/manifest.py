@@ -61,7 +61,7 @@ class Strict(BaseModel):
 
 
 class Input(Strict):
-    name: str
+    name: str = Field(min_length=1, max_length=100)
     tensor: str | Annotated[int, Field(ge=0, lt=64)] | None = Field(
         default=None,
         description="Which of the file's inputs this is: the tensor's name, or its place among the inputs as the file lists them (0 is"
@@ -273,7 +273,12 @@ class Manifest(Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=VERSION)
     task: Literal["ecg-beat", "ecg-rhythm", "abp-segment", "alarm", "other"]
-    labels: list[str] = Field(min_length=2, max_length=1000)
+    labels: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(min_length=2, max_length=1000)
+    engine: Literal["any", "cpu"] = Field(
+        default="any",
+        description="cpu: made for the CPU alone (a float model, one of a few operations): never asked of an Edge TPU, and no fault in"
+        " the eyes of edge-agent models check.",
+    )
     optional: bool = Field(default=False, description="Runs only where a stream names it: a model kept for comparison.")
     channels: Literal["each", "first"] | Annotated[list[str], Field(min_length=1, max_length=64)] = Field(
         default="each",
@@ -302,8 +307,10 @@ class Manifest(Strict):
     @classmethod
     def _plain_names(cls, files: dict[str, str]) -> dict[str, str]:
         for name, digest in files.items():
-            if any(char in name for char in "/\\\0") or name.startswith(".") or not name.strip():
+            if any(char in name for char in "/\\\0") or name.startswith(".") or not name.strip() or len(name) > 100:
                 raise ValueError(f"file name {name!r} is not a plain name inside the artifact")
+            if name.casefold() in ("manifest.json", "manifest.sig"):
+                raise ValueError(f"{name!r} is not one of the files: it speaks for them")
             if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
                 raise ValueError(f"digest of {name!r} is not 64 lowercase hex digits")
         return files
@@ -314,6 +321,8 @@ class Manifest(Strict):
             raise ValueError("files lists no model.tflite")
         if self.golden.file not in self.files:
             raise ValueError(f"files does not list the golden vectors ({self.golden.file})")
+        if self.engine == "cpu" and "model_edgetpu.tflite" in self.files:
+            raise ValueError("engine = cpu, and there is a model_edgetpu.tflite")
         unknown = set(self.output.thresholds) - set(self.labels)
         if unknown:
             raise ValueError(f"thresholds for labels that do not exist: {', '.join(sorted(unknown))}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Protocol
 
-from edge_agent.config import Config
+from edge_agent.config import Config, outbox_file
 from edge_agent.events import (
     Alarm,
     Beat,
@@ -168,7 +168,7 @@ def _outbox(settings: Config) -> tuple[Outbox | None, str | None]:
         return None, None
     bounds = Bounds(max_bytes=int(kept.max_mb * 1e6), max_age_s=kept.max_age_h * 3600)
     try:
-        return Outbox(kept.place(settings.device.id), bounds), None
+        return Outbox(outbox_file(kept, settings.device.id), bounds), None
     except OutboxUnusable as error:
         log.error("%s; until the next start messages are kept in memory alone", error.what)
         return None, error.what

@@ -1,4 +1,4 @@
-"""Settings of the outputs beside the broker and its outbox: lines of JSON, recordings, metrics, Home Assistant, requests."""
+"""Settings of the outputs beside the broker: the outbox, lines of JSON, recordings, metrics, Home Assistant, requests."""
 
 from __future__ import annotations
 
@@ -8,6 +8,28 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from edge_agent.section import Host, Section, topic_part
+
+
+class OutboxConfig(Section):
+    """Messages of QoS 1 are kept on disk until the broker has them."""
+
+    enabled: bool = Field(default=True, description="false: kept in memory alone, and lost with the process.")
+    folder: Path | None = Field(
+        default=None,
+        description="Default: $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/edge-agent, else ~/.local/state/edge-agent.",
+    )
+    max_mb: float = Field(default=64, ge=1, le=100_000, description="Beats are pushed out first, alarms last.")
+    beats_offline: Literal["keep", "summary"] = Field(
+        default="keep",
+        description="With qos_beats = 1 and the broker away: every beat and verdict, or their counts once a minute.",
+    )
+    beats_wait_s: float = Field(
+        default=0.0,
+        ge=0,
+        le=60,
+        description="With qos_beats = 1, beats may wait so long to be written together: an SD card wears less. Alarms never wait.",
+    )
+    max_age_h: float = Field(default=72, gt=0, le=8760, description="Older beats and events go; alarms stay.")
 
 
 class JsonlConfig(Section):

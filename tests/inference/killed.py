@@ -20,6 +20,7 @@ from typing import Any
 from edge_agent.inference.artifact import load
 from edge_agent.inference.installed import durable, signature
 from edge_agent.inference.installed.archive import opened
+from edge_agent.inference.installed.state import COPY, STATE
 from edge_agent.inference.installed.store import INCOMING, OUTGOING, Store
 
 STEPS = ("sync_file", "sync_folder", "rename", "make_folder", "_to_the_owner")
@@ -123,7 +124,7 @@ def main(how: str, models: str, folder: str, times: int) -> None:
     stray = [
         path.name
         for path in (store.folder / "tiny").iterdir()
-        if path.name not in (*store.versions("tiny"), "state.json")
+        if path.name not in (*store.versions("tiny"), STATE, COPY)
     ]
     print(json.dumps({"kills": kills, "states": len(states), "left": left + stray}))
 

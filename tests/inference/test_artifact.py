@@ -17,7 +17,7 @@ import pytest
 from edge_agent import __version__
 from edge_agent.errors import ArtifactError
 from edge_agent.inference import artifact as artifact_module
-from edge_agent.inference.artifact import load, open_engine, verify
+from edge_agent.inference.artifact import load, most_tolerance, open_engine, verify
 from edge_agent.inference.judge import load_models, shipped_models
 from edge_agent.inference.manifest import Manifest
 from tests.inference.tiny import GOLDEN, TINY, Tensor, joining, manifest, packed, write
@@ -208,7 +208,7 @@ def test_file_names_that_lead_elsewhere(name: str, tmp_path: Path) -> None:
     about = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     about["files"][name] = hashlib.sha256(b"secret").hexdigest()
     (path / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
-    refused(path, "manifest.json", "files", "not a plain name")
+    refused(path, "manifest.json", "files", "not a plain name" if name.isprintable() else "cannot be shown")
 
 
 @pytest.mark.parametrize("digest", ["", "0" * 63, "G" * 64, "A" * 64])
@@ -278,7 +278,10 @@ def test_golden_vectors_that_are_no_archive(golden: bytes, tmp_path: Path) -> No
         ({"output": np.float64(3)}, ("holds no case",)),
         ({"rr": np.full((2, 3), np.nan)}, ("not finite",)),
         ({"output": np.full((2, 5), np.inf)}, ("not finite",)),
-        ({"output": np.full((2, 5), "x")}, ("not a readable .npz",)),
+        ({"output": np.full((2, 5), "x")}, ("output holds str32",)),
+        ({"output": np.full((2, 5), 1j)}, ("output holds complex128", "plain numbers")),
+        ({"output": np.full((2, 5), True)}, ("output holds bool",)),
+        ({"rr": np.full((2, 3), 1e300)}, ("not finite",)),
         ({"output": np.full((2, 5), None)}, ("not a readable .npz",)),  # a pickle: never opened
     ],
 )
@@ -355,3 +358,27 @@ def test_one_bad_model_of_a_folder_is_not_passed_over(tmp_path: Path) -> None:
 def test_the_manifest_s_own_example_is_valid() -> None:
     digests = {"model.tflite": "0" * 64, "golden.npz": "f" * 64}
     assert Manifest.model_validate({**manifest(), "files": digests}).signal == "ecg"
+
+
+@pytest.mark.parametrize(
+    "junk", [b"", b"junk", b"<html>", b"\x80\x04K\x01.", b"PK\x05\x06" + bytes(18), b"PK\x03\x04junk"]
+)
+def test_junk_for_golden_vectors_is_no_reason_to_allow_pickles(junk: bytes, tmp_path: Path) -> None:
+    """NumPy's own words are that one could; a pickle runs what is in it."""
+    said = refused(write(tmp_path, golden=junk), "golden.npz")
+    assert "pickle" not in said
+
+
+@pytest.mark.parametrize("tolerance", [0.26, 1.0, 1e9])
+def test_a_tolerance_that_takes_anything_is_refused(tolerance: float, tmp_path: Path) -> None:
+    golden = {name: array.copy() for name, array in GOLDEN.items()}
+    golden["output"] = np.clip(golden["output"], 0, 1)
+    about = manifest(golden={"file": "golden.npz", "tolerance": tolerance})
+    said = refused(write(tmp_path, about, golden=packed(golden)), "manifest.json", f"golden.tolerance {tolerance:.4g}")
+    assert "0.25 is the most" in said
+
+
+def test_outputs_that_are_no_scores_may_differ_by_more() -> None:
+    assert most_tolerance(np.array([[0.0, 1.0]], np.float32), index=False) == 0.25
+    assert most_tolerance(np.array([[-12.0, 20.0]], np.float32), index=False) == 8.0
+    assert most_tolerance(np.array([[3.0], [900.0]], np.float32), index=True) == 0.5

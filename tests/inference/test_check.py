@@ -88,6 +88,28 @@ def test_the_first_that_does_not_map_takes_all_behind_it_along() -> None:
     assert report.problems == ("operator ELU does not map",)
 
 
+def test_where_it_is_cut_is_the_first_of_several_that_do_not_map() -> None:
+    content = chain(
+        (Op(ADD, (0,), (), 2), T((1, 1, 64, 4), name="a")),
+        (Op(ELU, (), ()), T((1, 1, 64, 4), name="b")),
+        (Op(ELU, (), ()), T((1, 1, 64, 4), name="c")),
+        (Op(TANH, (), (), 1), T((1, 1, 64, 4), name="d")),
+    )
+    report = examine(content)
+    assert [operator.verdict for operator in report.operators][1:3] == ["cpu", "cpu"]
+    assert (report.first_cut, report.refused) == (1, False)
+
+
+def test_a_version_for_which_the_compiler_refuses_the_file_is_said_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "net.tflite"
+    path.write_bytes(chain((Op(CONV, (1,), (), 6), T((1, 1, 64, 4), name="a")), constants=(weights(4, 1, 1, 4),)))
+    assert examine(path.read_bytes()).refused
+    assert main(["models", "check", str(path)]) == 1
+    assert "0 of 1 operators map to the Edge TPU; the compiler refuses the file as it is" in capsys.readouterr().out
+
+
 def test_quantising_float_inputs_stays_on_the_cpu_and_cuts_nothing_off() -> None:
     """As TensorFlow converts when it is not told to take int8 in and give int8 out."""
     parts = [(Op(QUANTIZE, (), ()), T((1, 64))), dense(), SOFT, (Op(DEQUANTIZE, (), (), 2), T((1, 5), "float32"))]
@@ -300,10 +322,30 @@ def test_the_exit_status_and_json_are_for_ci(tmp_path: Path, capsys: pytest.Capt
 
 
 def test_a_folder_of_models(capsys: pytest.CaptureFixture[str]) -> None:
-    main(["models", "check", str(shipped_models()), "--json"])
+    assert main(["models", "check", str(shipped_models()), "--json"]) == 0
     files = json.loads(capsys.readouterr().out)["files"]
     assert len(files) == len(model_names(shipped_models()))
-    assert sum(one["passed"] for one in files) >= len(INT8)
+
+
+def test_what_is_made_for_the_cpu_alone_is_said_and_fails_no_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shipped_models() / "vt-second-opinion"
+    assert main(["models", "check", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "0 of 6 operators map" in said
+    assert "note: made for the CPU alone" in said
+    assert main(["models", "check", str(folder / "model.tflite")]) == 1  # asked about the file itself
+    copy = tmp_path / "another"
+    copy.mkdir()
+    (copy / "model.tflite").write_bytes((folder / "model.tflite").read_bytes())
+    assert main(["models", "check", str(tmp_path)]) == 1  # nobody says so
+    (copy / "manifest.json").write_text('{"engine": "any"}', encoding="utf-8")
+    assert main(["models", "check", str(tmp_path)]) == 1
+    (copy / "manifest.json").write_text('{"engine": "cpu"}', encoding="utf-8")
+    assert main(["models", "check", str(tmp_path), "--json"]) == 0
+    (copy / "model.tflite").write_bytes(b"junk")
+    assert main(["models", "check", str(tmp_path)]) == 1
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", b"\0\0\0\0TFL3", b"\x1c\0\0\0TFL3" + b"\xff" * 64])

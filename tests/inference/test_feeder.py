@@ -17,8 +17,9 @@ from edge_agent.inference.artifact import Artifact
 from edge_agent.inference.feeder import Feeder
 from edge_agent.inference.judge import Judge, LoadedModel
 from edge_agent.inference.manifest import Manifest
+from edge_agent.items import Tick
 from edge_agent.journey import Block, Samples, Window
-from edge_agent.pipeline import Pipeline, Tick
+from edge_agent.pipeline import Pipeline
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.signal.ring import Ring
 from edge_agent.signal.rr import RrHistory

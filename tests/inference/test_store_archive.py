@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import stat
 import struct
@@ -19,6 +20,7 @@ from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.artifact import load
 from edge_agent.inference.installed import archive, signature
 from edge_agent.inference.installed.archive import opened, pack, take
+from edge_agent.inference.installed.prove import prove_apart
 from edge_agent.inference.installed.signature import Policy
 from tests.inference.tiny import manifest, write
 
@@ -346,3 +348,66 @@ def test_an_archive_says_which_file_is_wrong_quickly(tmp_path: Path) -> None:
     began = time.monotonic()
     refused(zipped(tmp_path / "bad.edgemodel", members_of(folder)), tmp_path / "out", "manifest.json", "version")
     assert time.monotonic() - began < 5
+
+
+def spoilt(content: bytes, at: int, how: str, value: int, *, end: bool = False) -> bytes:
+    """A number of the last member's entry in the directory, or of the directory's end, made another."""
+    place = content.rindex(b"PK\5\6" if end else b"PK\1\2") + at
+    return content[:place] + struct.pack(how, value) + content[place + struct.calcsize(how) :]
+
+
+@pytest.mark.parametrize(
+    ("at", "how", "value", "end", "word"),
+    [
+        (8, "<I", 0, True, "says that it holds 0 members, and holds 3"),
+        (8, "<I", 0x20002, True, "says that it holds 2 members, and holds 3"),
+        (8, "<H", 0x2000, False, "flags that no plain archive has"),
+        (8, "<H", 0x20, False, "flags that no plain archive has"),
+        (16, "<I", 1, False, "Bad CRC-32"),
+        (20, "<I", 1, False, "cannot be unpacked"),
+        (42, "<I", 0xFFFF_FFF0, False, "Truncated"),
+        (6, "<H", 255, False, "not a readable archive"),
+    ],
+)
+def test_a_directory_that_lies(at: int, how: str, value: int, end: bool, word: str, tmp_path: Path) -> None:
+    good = zipped(tmp_path / "good.edgemodel", members_of(write(tmp_path))).read_bytes()
+    bad = tmp_path / "bad.edgemodel"
+    bad.write_bytes(spoilt(good, at, how, value, end=end))
+    refused(bad, tmp_path / "out", word)
+
+
+def test_a_member_beyond_its_bound_is_said_once(tmp_path: Path) -> None:
+    for name, size in (("manifest.sig", 65), ("MODEL_CARD.md", (1 << 20) + 1)):
+        path = tmp_path / f"{name}.edgemodel"
+        zipped(path, [*members_of(write(tmp_path / name)), (name, os.urandom(size))])
+        refused(path, tmp_path / f"out {name}", f": {name}: over {size - 1} bytes")
+
+
+def test_a_manifest_reads_the_same_for_everybody(tmp_path: Path) -> None:
+    """One that holds a key twice, or that is in another encoding, is one text for one reader and another for the next."""
+    folder = write(tmp_path)
+    raw = (folder / "manifest.json").read_bytes()
+    others = [member for member in members_of(folder) if member[0] != "manifest.json"]
+    for number, (content, word) in enumerate(
+        (
+            (raw.rstrip()[:-1] + b', "version": "9.9.9"}', "a key stands twice"),
+            (raw.decode().encode("utf-16"), "not JSON"),
+            (b"\xef\xbb\xbf" + raw, "not JSON"),
+        )
+    ):
+        path = zipped(tmp_path / f"{number}.edgemodel", [("manifest.json", content), *others])
+        refused(path, tmp_path / f"out{number}", word)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.sig", "Manifest.SIG"])
+def test_what_speaks_for_the_files_is_none_of_them(name: str, tmp_path: Path) -> None:
+    folder = write(tmp_path)
+    about = json.loads((folder / "manifest.json").read_bytes())
+    about["files"][name] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(about), encoding="utf-8")
+    refused(zipped(tmp_path / "one.edgemodel", members_of(folder)), tmp_path / "out", name, "speaks for them")
+
+
+def test_a_file_for_the_tpu_is_looked_at_where_there_is_none(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"model_edgetpu\.tflite: cannot load it"):
+        prove_apart(write(tmp_path, files={"model_edgetpu.tflite": b"junk"}))

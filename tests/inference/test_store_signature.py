@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.artifact import load
-from edge_agent.inference.installed import signature
+from edge_agent.inference.installed import curve, signature
 from edge_agent.inference.installed.signature import Policy, keygen, public_key, sign
 from tests.conftest import ROOT
 from tests.inference.tiny import write
@@ -94,7 +94,7 @@ def test_a_wrong_signature_is_refused_even_where_none_is_required(required: bool
         bad = bytearray(good)
         bad[at] ^= 1
         (folder / signature.FILE).write_bytes(bad)
-        refused(folder, trusting(key, required=required), "by none of the 1 trusted keys")
+        refused(folder, trusting(key, required=required), "signature")
     for wrong in (b"", good[:-1], good + b"\0", good.hex().encode()):
         (folder / signature.FILE).write_bytes(wrong)
         refused(folder, trusting(key, required=required), f"has {len(wrong)} bytes, a signature 64")
@@ -189,3 +189,69 @@ def test_nothing_is_imported_where_nobody_asks() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split()[0] == "False"
+
+
+def _add(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    """RFC 8032, 5.1.4, in plain coordinates."""
+    d = -121665 * pow(121666, -1, curve.P) % curve.P
+    (x1, y1), (x2, y2) = one, other
+    k = d * x1 * x2 * y1 * y2 % curve.P
+    x = (x1 * y2 + x2 * y1) * pow(1 + k, -1, curve.P) % curve.P
+    y = (y1 * y2 + x1 * x2) * pow(1 - k, -1, curve.P) % curve.P
+    return x, y
+
+
+def points_of_small_order() -> list[tuple[int, int]]:
+    """Found, not copied: any point times the order of the group leaves its part of small order."""
+    p, d = curve.P, -121665 * pow(121666, -1, curve.P) % curve.P
+    found = {(0, 1)}
+    y = 2
+    while len(found) < 8:
+        y += 1
+        square = (y * y - 1) * pow(d * y * y + 1, -1, p) % p
+        x = pow(square, (p + 3) // 8, p)
+        x = x if (x * x - square) % p == 0 else x * pow(2, (p - 1) // 4, p) % p
+        if (x * x - square) % p:
+            continue
+        point, doubled, left = (0, 1), (x, y), curve.ORDER
+        while left:
+            point = _add(point, doubled) if left & 1 else point
+            doubled, left = _add(doubled, doubled), left >> 1
+        multiple = point
+        for _ in range(8):
+            found.add(multiple)
+            multiple = _add(multiple, point)
+    return sorted(found)
+
+
+def test_a_key_of_small_order_is_nobodys() -> None:
+    """The library takes them, and a signature that holds for every message is easily written for them."""
+    points = points_of_small_order()
+    assert len(points) == 8
+    written = {y | (x & 1) << 255 for x, y in points}
+    written |= {(y + curve.P) | sign << 255 for y in (0, 1) for sign in (0, 1)}  # the same, not as it must be written
+    written |= {y | 1 << 255 for x, y in points}
+    for number in sorted(written):
+        key = number.to_bytes(32, "little").hex()
+        with pytest.raises(ArtifactError, match=f"trusted key {key}: is a? ?(point of small order|no point)"):
+            public_key(key)
+    for number in (2, 2**255 - 1, curve.P):  # no point at all, and two that are not written as they must be
+        with pytest.raises(ArtifactError, match="no point of the curve"):
+            public_key(number.to_bytes(32, "little").hex())
+
+
+def test_that_matters(tmp_path: Path) -> None:
+    """With the neutral element as the key, R = 1 and S = 0 is a signature of anything."""
+    path = write(tmp_path)
+    (path / signature.FILE).write_bytes(bytes([1]) + bytes(63))
+    neutral = signature.PublicKey(bytes([1]) + bytes(31))
+    with pytest.raises(ArtifactError, match="no Ed25519 signature"):
+        load(path, Policy((neutral,), True))
+
+
+def test_good_keys_are_points(tmp_path: Path) -> None:
+    for number in range(50):
+        keygen(tmp_path / f"{number}.pem")
+        key = public_key(str(tmp_path / f"{number}.pem.pub"))
+        assert not curve.malformed(sign(b"a message", tmp_path / f"{number}.pem"))
+        assert curve.why_no_point(key.raw) is None

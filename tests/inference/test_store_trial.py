@@ -18,81 +18,15 @@ from edge_agent.inference.installed import durable, signature
 from edge_agent.inference.installed.archive import opened
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
 from edge_agent.inference.installed.live import LiveModels
-from edge_agent.inference.installed.trial import Limits, Trial
+from edge_agent.inference.installed.trial import Limits
 from edge_agent.inference.judge import Judge, shipped_models
 from edge_agent.journey import Samples, Window
-from tests.inference.tiny import GOLDEN, manifest, packed, write
+from tests.inference.tiny import GOLDEN, STRANGER, manifest, packed, write
 
 LIMITS = Limits(windows=200, seconds=60, p99_ms=10, starts=2)
 
 
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 # -- a trial by itself -----------------------------------------------------------------------------------------------
-
-
-def test_so_many_answers_and_it_has_passed() -> None:
-    trial = Trial(LIMITS, Clock())
-    for _ in range(199):
-        trial.answer(None, 500.0)
-        assert trial.outcome() is None
-    trial.answer(None, 500.0)
-    outcome = trial.outcome()
-    assert outcome is not None
-    assert outcome.passed
-    assert "200 windows" in outcome.reason
-
-
-def test_so_long_and_it_has_passed_if_it_was_asked_at_all() -> None:
-    clock = Clock()
-    trial = Trial(LIMITS, clock)
-    clock.now = 1000
-    assert trial.outcome() is None
-    trial.answer(None, 500.0)
-    assert trial.outcome() is not None
-    assert trial.outcome().passed  # type: ignore[union-attr]
-
-
-def test_one_error_and_it_has_failed() -> None:
-    trial = Trial(LIMITS, Clock())
-    trial.answer(None, 500.0)
-    trial.answer("the engine fell over\nwith details", 0.0)
-    trial.answer("and again", 0.0)
-    assert trial.outcome() is not None
-    assert not trial.outcome().passed  # type: ignore[union-attr]
-    assert trial.outcome().reason == "the engine fell over"  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(("slow", "passes"), [(2, True), (3, False)])
-def test_the_99th_percentile_decides(slow: int, passes: bool) -> None:
-    """Of 200 calls, two may be slow."""
-    trial = Trial(LIMITS, Clock())
-    for number in range(200):
-        trial.answer(None, 11_000.0 if number < slow else 100.0)
-        if number < 199 and trial.outcome() is not None:
-            break
-    assert trial.outcome() is not None
-    assert trial.outcome().passed is passes  # type: ignore[union-attr]
-    if not passes:
-        assert trial.windows == 3  # nobody waits for the other 197
-
-
-def test_a_short_trial_goes_by_what_it_saw() -> None:
-    clock = Clock()
-    trial = Trial(LIMITS, clock)
-    for number in range(20):
-        trial.answer(None, 11_000.0 if number == 5 else 100.0)
-    assert trial.outcome() is None
-    clock.now = 61
-    outcome = trial.outcome()
-    assert outcome is not None
-    assert not outcome.passed
-    assert "99th percentile of 20 calls is 11 ms, over 10" in outcome.reason
 
 
 # -- what an agent takes ---------------------------------------------------------------------------------------------
@@ -272,7 +206,7 @@ def test_a_start_that_another_model_ends_is_no_mark_against_it(rig: Rig) -> None
 
 
 def test_what_is_published_of_the_configuration_holds_no_path(tmp_path: Path) -> None:
-    (tmp_path / "maker.pub").write_text("0" * 64, encoding="utf-8")
+    (tmp_path / "maker.pub").write_text(STRANGER, encoding="utf-8")
     path = tmp_path / "agent.toml"
     path.write_text(
         '[inference]\nstore = "store"\ntrusted_keys = ["maker.pub", "' + "a" * 64 + '"]\n'
@@ -361,18 +295,6 @@ def test_the_active_one_is_damaged_while_it_runs(rig: Rig) -> None:
     assert rig.store.state("tiny").active == "1.1.0"  # not on trial: it may be mended
 
 
-def test_a_damaged_state_leaves_what_lies_underneath(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
-    rig.install("1.1.0")
-    (rig.store.folder / "tiny" / "state.json").write_bytes(b"\0\0\0")
-    assert runs(rig.live())[0] == "1.1.0"
-    assert "its copy is used" in caplog.text
-    for name in ("state.json", "state.json.copy"):
-        (rig.store.folder / "tiny" / name).write_bytes(b"\0\0\0")
-    assert runs(rig.live()) == ("1.0.0", "active")
-    assert "state.json: is damaged" in caplog.text
-    assert "what lies under the store is used" in caplog.text
-
-
 def test_a_store_that_is_none_leaves_what_lies_underneath(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     rig.store.folder.write_text("a file", encoding="utf-8")
     assert runs(rig.live()) == ("1.0.0", "active")
@@ -409,12 +331,12 @@ def test_signatures_are_verified_at_every_load(tmp_path: Path) -> None:
     assert rig.store.names() == []
     (rig.under / "tiny" / "manifest.sig").write_bytes(bytes(64))  # changed on the disk, after it was installed
     assert live.reload(rig.settings) == []
-    with pytest.raises(ArtifactError, match="by none of the 1 trusted keys"):
+    with pytest.raises(ArtifactError, match="no Ed25519 signature"):
         rig.live()
 
 
 def test_the_shipped_models_are_part_of_the_agent(tmp_path: Path) -> None:
-    settings = InferenceConfig(store=tmp_path / "store", trusted_keys=["0" * 64], require_signature=True)
+    settings = InferenceConfig(store=tmp_path / "store", trusted_keys=[STRANGER], require_signature=True)
     live = LiveModels(settings, [["ecg-af-rr"]])
     assert live.names == ["ecg-af-rr"]
     assert live.info()[0].signer is None
@@ -423,7 +345,7 @@ def test_the_shipped_models_are_part_of_the_agent(tmp_path: Path) -> None:
 
 def test_keys_are_taken_up_by_a_reload(rig: Rig) -> None:
     live = rig.live()
-    fresh = rig.settings.model_copy(update={"trusted_keys": ["0" * 64], "require_signature": True})
+    fresh = rig.settings.model_copy(update={"trusted_keys": [STRANGER], "require_signature": True})
     assert live.reload(fresh) == ["inference.trusted_keys", "inference.require_signature"]
     assert runs(live) == ("1.0.0", "active")  # it cannot be replaced by what is not signed, and goes on
     assert "is not signed" in str(live.info()[0].note)

@@ -21,6 +21,9 @@ TYPES = {"float32": 0, "int32": 2, "uint8": 3, "int64": 4, "int8": 9}
 CONCATENATION, FULLY_CONNECTED, CUSTOM = 2, 9, 32
 _OPTIONS = {CONCATENATION: 10, FULLY_CONNECTED: 8}
 
+STRANGER = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+"""Somebody else's public key: that of RFC 8032, 7.1, test 1."""
+
 
 @dataclass(frozen=True)
 class Tensor:

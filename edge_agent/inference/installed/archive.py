@@ -40,6 +40,8 @@ MOST_RATIO = 100
 """Unpacked against packed, beyond the first MiB: weights come to 2 at most, text to 10, a bomb to 1000."""
 RATIO_COUNTS_FROM = 1 << 20
 MOST_NAME = 100
+_FLAGS = 0x80E
+"""How hard deflate tried, sizes behind the data, names in UTF-8."""
 _END = struct.Struct("<4s4H2LH")
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, struct.error)
 _REPACK = "make it with: edge-agent models pack FOLDER"
@@ -96,12 +98,14 @@ class ArchiveBundle:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_ARCHIVE_BYTES:
             raise self._refused(f"over {MOST_ARCHIVE_BYTES >> 20} MiB")
-        self._look_at_the_end(file, size)
+        self._entries = self._look_at_the_end(file, size)
         try:
             self._zip = zipfile.ZipFile(file)
             members = self._zip.infolist()
         except _UNREADABLE as error:
             raise self._refused(f"not a readable archive ({error})") from None
+        if len(members) != self._entries:
+            raise self._refused(f"says that it holds {self._entries} members, and holds {len(members)}")
         self._members: dict[str, zipfile.ZipInfo] = {}
         for member in members:
             self._look_at(member)
@@ -120,8 +124,8 @@ class ArchiveBundle:
     def _refused(self, why: str) -> ArtifactError:
         return ArtifactError(f"{self.where}: {why}", remedy=_REPACK)
 
-    def _look_at_the_end(self, file: BinaryIO, size: int) -> None:
-        """The directory's size, before anything reads it into memory: a million empty members fit into a small file."""
+    def _look_at_the_end(self, file: BinaryIO, size: int) -> int:
+        """How many members there are. Before anything reads the directory into memory: a million empty ones fit into a small file."""
         tail = min(size, _END.size)
         file.seek(size - tail)
         end = file.read(tail)
@@ -134,6 +138,7 @@ class ArchiveBundle:
             raise self._refused(f"holds {entries} members; {MOST_MEMBERS} are the most")
         if offset + length + _END.size != size or length > MOST_MEMBERS * 1024:
             raise self._refused("its directory is not where it says, or holds more than it says")
+        return int(entries)
 
     def _look_at(self, member: zipfile.ZipInfo) -> None:
         name = member.orig_filename
@@ -144,6 +149,8 @@ class ArchiveBundle:
             raise self._refused(f"{name!r} is not a plain file but a link, a folder or a device")
         if member.flag_bits & 0x1:
             raise self._refused(f"{name!r} is encrypted")
+        if member.flag_bits & ~_FLAGS:
+            raise self._refused(f"{name!r} has flags that no plain archive has ({member.flag_bits:#x})")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise self._refused(f"{name!r} is packed in another way than deflate")
         if member.file_size > MAX_FILE_BYTES:
@@ -166,6 +173,8 @@ class ArchiveBundle:
                 data = file.read(most + 1)  # what a member says of its size binds nobody
                 # To the end, where the checksum is compared, whenever it is within the bound.
                 return _bounded(data, most, where)
+        except ArtifactError:  # a ValueError, too
+            raise
         except _UNREADABLE as error:
             raise ArtifactError(f"{where}: cannot be unpacked ({error})", remedy="get the archive again") from None
         except OSError as error:

@@ -20,7 +20,8 @@ from edge_agent.inference.artifact import Artifact, load, open_engine
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.installed import signature
 from edge_agent.inference.installed.signature import Policy
-from edge_agent.inference.installed.store import LOCK_WAIT_S, State, Store, Underneath
+from edge_agent.inference.installed.state import STATE
+from edge_agent.inference.installed.store import LOCK_WAIT_S, Store, Underneath
 from edge_agent.inference.installed.trial import Limits, Trial
 from edge_agent.inference.judge import LoadedModel, model_names, shipped_models
 
@@ -91,13 +92,15 @@ class Catalogue:
             return None
 
     def _places(self, name: str, *, say: bool = False) -> list[Place]:
-        try:
-            state = self.store.state(name)
-        except ArtifactError as error:
-            if say:
-                log.error("%s; what lies under the store is used", error.what)
-            state = State()
-        wanted = ([state.active] if state.active is not None else []) + list(reversed(state.before))
+        found = self.store.kept(name)
+        state = found.state
+        if say and found.damage is not None:
+            instead = "what lies under the store is used" if found.lost else "its copy is used"
+            log.error("model %s: %s: %s; %s", name, self.store.folder / name / STATE, found.damage, instead)
+        there = self.store.versions(name, state)
+        wanted = ([state.active] if state.active is not None else []) + [
+            v for v in reversed(state.before) if v in there
+        ]
         places = [
             Place(
                 name,

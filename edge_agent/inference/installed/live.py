@@ -9,6 +9,7 @@ from dataclasses import replace
 from edge_agent import events
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
+from edge_agent.inference.asked_for import unmet
 from edge_agent.inference.installed.catalogue import Catalogue, Opened, OpenEngine, open_live, pause
 from edge_agent.inference.judge import Judge, LoadedModel, model_names
 from edge_agent.inference.tpu.engines import Engines, backend_of
@@ -61,6 +62,9 @@ class LiveModels:
         needed = explicit | set(model_names(self._catalogue.under))
         self._opened = open_live(self._catalogue, names, {}, needed, self._open_with)
         self.engines.keep(self._models())
+        compiled = {name: model.artifact.edgetpu is not None for name, model in self._models().items()}
+        for text in unmet(settings, compiled):  # that the TPU itself is not there, it says by itself
+            log.warning("models: %s", text)
         self._unsaid: set[str] = set()
         self.judge = Judge(self._models())
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_agent.errors import ArtifactError, EdgeAgentError
 from edge_agent.inference.artifact import load, open_engine, verify
+from edge_agent.inference.tflite.vet import vetted
 
 WITHIN_S = 60.0
 # -P: whoever stands in a folder of somebody else's must not import what lies there.
@@ -62,6 +63,8 @@ def prove_apart(folder: Path, *, within_s: float = WITHIN_S) -> Proof:
 def main(folder: str) -> int:
     try:
         artifact = load(Path(folder))
+        if artifact.edgetpu is not None:  # nobody may have a TPU for months, and then it would be refused
+            vetted(artifact.edgetpu, str(artifact.folder / "model_edgetpu.tflite"), compiled=True)
         engine = open_engine(artifact)
         about = artifact.manifest.golden
         proof = Proof(engine.backend, len(artifact.golden_outputs), verify(artifact, engine), about.tolerance)

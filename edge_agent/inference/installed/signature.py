@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import ArtifactError, OutputError
+from edge_agent.inference.installed import curve
 
 FILE = "manifest.sig"
 SIGNATURE_BYTES = 64
@@ -28,6 +29,7 @@ KEY_BYTES = 32
 MOST_KEY_FILE_BYTES = 4096
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410)."""
+_AGAIN = "get the model again, or add its maker's public key to inference.trusted_keys"
 _INSTALL = "pip install 'edge-biosignal-agent[signatures]'"
 
 
@@ -60,6 +62,16 @@ def is_key(text: str) -> bool:
 
 def public_key(text: str) -> PublicKey:
     """From 64 hexadecimal digits, or the path of a file that holds them or a PEM public key."""
+    key = _read_key(text)
+    why = curve.why_no_point(key.raw)
+    if why is not None:
+        raise ArtifactError(
+            f"trusted key {text[:100]}: {why}", remedy="a key is made by: edge-agent models keygen FILE"
+        )
+    return key
+
+
+def _read_key(text: str) -> PublicKey:
     if is_key(text):
         return PublicKey(bytes.fromhex(text))
     path = Path(text)
@@ -117,13 +129,44 @@ def check(manifest: bytes, signature: bytes | None, wanted: Policy, where: str) 
         return None
     if len(signature) != SIGNATURE_BYTES:
         raise ArtifactError(f"{where}: {FILE} has {len(signature)} bytes, a signature {SIGNATURE_BYTES}")
+    if curve.malformed(signature):
+        raise ArtifactError(f"{where}: {FILE} is no Ed25519 signature, whoever's", remedy=_AGAIN)
     for key in wanted.keys:
         if is_by(manifest, signature, key, where):
             return key.id
     raise ArtifactError(
         f"{where}: its signature is by none of the {len(wanted.keys)} trusted keys, or the manifest was changed after it",
-        remedy="get the model again, or add its maker's public key to inference.trusted_keys",
+        remedy=_AGAIN,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a signature is worth here."""
+
+    word: str
+    """unsigned, trusted, unknown key, bad, not checked"""
+    signer: str | None = None
+
+
+def standing(folder: Path, wanted: Policy) -> Standing:
+    """Of a model in a folder, for people: nothing is refused. An Ed25519 signature does not name its key, so that by a key that we do
+    not know and that of a manifest which was changed afterwards look the same."""
+    try:
+        with (folder / FILE).open("rb") as file:
+            signature = file.read(SIGNATURE_BYTES + 1)
+        manifest = (folder / "manifest.json").read_bytes()
+    except OSError:
+        return Standing("unsigned" if not (folder / FILE).exists() else "bad")
+    if len(signature) != SIGNATURE_BYTES or curve.malformed(signature):
+        return Standing("bad")
+    if not wanted.keys:
+        return Standing("not checked")
+    try:
+        signer = next((key.id for key in wanted.keys if is_by(manifest, signature, key)), None)
+    except ArtifactError:  # the package that verifies is not there
+        return Standing("not checked")
+    return Standing("trusted", signer) if signer is not None else Standing("unknown key")
 
 
 def is_by(manifest: bytes, signature: bytes, key: PublicKey, where: str = "the model") -> bool:

@@ -2,13 +2,13 @@
 
     STORE/
       NAME/
-        state.json      which version is active, which were before it, the highest one seen, what is on trial
+        state.json      which version is active, which were before it, the highest one seen, what is on trial (and its copy)
         1.2.0/          manifest.json, model.tflite ... as verified when they came
         1.3.0/
 
-``state.json`` is the only pointer there is. It is replaced in one step after what it points to is on the disk, so a power cut
-or a ``kill -9`` at any moment leaves the old state or the new one. What such an end leaves lying about (a folder half filled, a
-version that no state knows) is swept up by whoever next writes. Writers take turns by a lock; readers need none.
+``state.json`` is the only pointer there is (``state`` says how it is kept). It is replaced in one step after what it points to is on
+the disk, so a power cut or a ``kill -9`` at any moment leaves the old state or the new one. What such an end leaves lying about (a folder
+half filled, a version that no state knows) is swept up by whoever next writes. Writers take turns by a lock; readers need none.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -26,18 +27,16 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
 from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.artifact import load, version_key
 from edge_agent.inference.installed import durable
 from edge_agent.inference.installed.archive import Bundle, take
 from edge_agent.inference.installed.signature import Policy
+from edge_agent.inference.installed.state import FULL, STATE, Kept, State, Tried, is_kept, keep, keep_copy, kept
 from edge_agent.inference.manifest import VERSION
 
-SCHEMA = "edge-agent/model-state/1"
-STATE = "state.json"
-MOST_STATE_BYTES = 1 << 18
+log = logging.getLogger(__name__)
+
 INCOMING, OUTGOING = ".incoming-", ".outgoing-"
 KEEP_VERSIONS = 8
 """Of one model; the oldest that nobody goes back to make room."""
@@ -46,32 +45,6 @@ KEEP_SEEN = 256
 LOCK_WAIT_S = 10.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 _VERSION = re.compile(VERSION)
-
-
-class _Strict(BaseModel):
-    # Built when a state is first read: most agents have no store, and their start need not pay for it.
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
-
-
-class Tried(_Strict):
-    """A trial that is not over."""
-
-    since: str = Field(description="UTC, when it was activated.")
-    starts: int = Field(default=0, ge=0, description="Times that an agent began to run it without having ended well.")
-
-
-class State(_Strict):
-    """What is known of one model."""
-
-    schema_: str = Field(default=SCHEMA, alias="schema", pattern=rf"^{SCHEMA}$")
-    active: str | None = Field(
-        default=None, pattern=VERSION, description="null: what lies under the store, if anything."
-    )
-    before: tuple[str | None, ...] = Field(default=(), description="Active before it, the last one last.")
-    highest: str | None = Field(default=None, pattern=VERSION, description="Ever installed here.")
-    seen: dict[str, str] = Field(default_factory=dict, description="Version to digest, of all that were installed.")
-    failed: dict[str, str] = Field(default_factory=dict, description="Version to why its trial failed.")
-    trial: Tried | None = Field(default=None, description="Of the active version; null once it has passed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +87,7 @@ class Store:
         """Models that were ever installed."""
         try:
             there = [path.name for path in self.folder.iterdir()]
-            return sorted(name for name in there if _NAME.fullmatch(name) and (self.folder / name / STATE).is_file())
+            return sorted(name for name in there if _NAME.fullmatch(name) and is_kept(self.folder / name))
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -124,26 +97,22 @@ class Store:
             ) from None
 
     def state(self, name: str) -> State:
-        path = self.folder / name / STATE
-        try:
-            with path.open("rb") as file:
-                raw = file.read(MOST_STATE_BYTES)
-        except FileNotFoundError:
-            return State()
-        except OSError as error:
-            raise ArtifactError(f"{path}: {error.strerror or error}") from None
-        try:
-            return State.model_validate_json(raw)
-        except ValidationError as error:
-            first = error.errors()[0]
+        """What counts; its copy where it is damaged. ArtifactError where both are."""
+        found = self.kept(name)
+        if found.lost:
             raise ArtifactError(
-                f"{path}: is damaged ({first['msg']})",
-                remedy=f"remove it and install the model again: edge-agent models remove {name}",
-            ) from None
+                f"{self.folder / name}: {STATE} {found.damage}, and so is its copy; nothing of it is active",
+                remedy=f"activate a version again: edge-agent models activate {name} --store {self.folder}",
+            )
+        return found.state
+
+    def kept(self, name: str) -> Kept:
+        """The same with what is wrong with it; never raises."""
+        return kept(self.folder / name)
 
     def versions(self, name: str, state: State | None = None) -> list[str]:
         """Those that are there, the oldest first."""
-        state = self.state(name) if state is None else state
+        state = self.kept(name).state if state is None else state
         there = [version for version in state.seen if (self.place(name, version) / "manifest.json").is_file()]
         return sorted(there, key=version_key)
 
@@ -169,7 +138,7 @@ class Store:
                 manifest = take(bundle, incoming, policy)
                 name, version = manifest.name, manifest.version
                 digest = hashlib.sha256((incoming / "manifest.json").read_bytes()).hexdigest()
-                state = self.state(name)
+                state = self.kept(name).state
                 _acceptable(bundle.where, name, version, digest, state, underneath(name), allow_downgrade)
                 if state.seen.get(version) == digest and _whole(self.place(name, version), digest):
                     return Installed(name, version, digest, new=False)
@@ -227,7 +196,9 @@ class Store:
                     remedy=f"there are: {', '.join(there) or 'none'}",
                 )
             if state.active == version:
-                return state
+                if on_trial or state.trial is None:
+                    return state
+                return self._write(name, state.model_copy(update={"trial": None}))
             floor = _floor(state, underneath)
             if floor is not None and version_key(version) < version_key(floor) and not allow_downgrade:
                 raise ArtifactError(
@@ -257,38 +228,42 @@ class Store:
 
     def remove(self, name: str, version: str | None = None) -> list[str]:
         """One version, or all; what was seen of them stays known. Returns those that went."""
-        if version is None:
-            with self._writing():
-                return self._remove_all(name)
         with self._changing(name) as state:
+            gone = self.versions(name, state)
+            if version is None:
+                self._remove_all(name, state)
+                return gone
             if version == state.active:
                 raise ArtifactError(
                     f"{self.place(name, version)}: is active",
                     remedy=f"edge-agent models rollback {name} first, or remove them all: edge-agent models remove {name}",
                 )
-            if version not in self.versions(name, state):
-                raise ArtifactError(f"{self.folder / name}: version {version} is not installed")
+            if version not in gone:
+                raise ArtifactError(
+                    f"{self.folder / name}: version {version} is not installed",
+                    remedy=f"there are: {', '.join(gone) or 'none'}",
+                )
+            self._away(self.place(name, version))  # before it is forgotten: that makes the room to write in
             before = tuple(one for one in state.before if one != version)
             self._write(name, state.model_copy(update={"before": before}))
-            self._away(self.place(name, version))
             return [version]
 
-    def _remove_all(self, name: str) -> list[str]:
+    def _remove_all(self, name: str, state: State) -> None:
+        bare = State(highest=state.highest, seen=state.seen)
         try:
-            state = self.state(name)
-            gone = self.versions(name, state)
-        except ArtifactError:  # a damaged state is what this mends, at the price of what it knew
-            state, gone = State(), ["all"]
-        if not (self.folder / name).is_dir() or not _NAME.fullmatch(name):
-            raise ArtifactError(f"{self.folder}: no model named {name!r} is installed")
-        try:
-            self._write(name, State(highest=state.highest, seen=state.seen))
-            for place in (self.folder / name).iterdir():
-                if _VERSION.fullmatch(place.name):
-                    self._away(place)
+            self._write(name, bare)
         except OSError as error:
-            raise self._cannot(error) from None
-        return gone
+            if error.errno not in FULL:
+                raise
+            self._away_all(name)  # whoever asks for this on a full disk asks for the room, too
+            self._write(name, bare)
+        self._away_all(name)
+        keep_copy(self.folder / name)
+
+    def _away_all(self, name: str) -> None:
+        for place in (self.folder / name).iterdir():
+            if _VERSION.fullmatch(place.name):
+                self._away(place)
 
     # -- trials ----------------------------------------------------------------------------------------------------
 
@@ -371,21 +346,22 @@ class Store:
 
     @contextlib.contextmanager
     def _changing(self, name: str) -> Iterator[State]:
-        if not _NAME.fullmatch(name) or not (self.folder / name / STATE).is_file():
+        if not _NAME.fullmatch(name) or not is_kept(self.folder / name):
             there = ", ".join(self.names()) or "none"
             raise ArtifactError(f"{self.folder}: no model named {name!r} is installed", remedy=f"there are: {there}")
         with self._writing():
             try:
-                yield self.state(name)
+                found = self.kept(name)
+                if found.damage is not None:
+                    log.warning("model %s: %s %s; %s", name, STATE, found.damage, _goes_on(found))
+                yield found.state
             except OSError as error:
                 if isinstance(error, OutputError):
                     raise
                 raise self._cannot(error) from None
 
     def _write(self, name: str, state: State) -> State:
-        data = state.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
-        durable.replace_file(self.folder / name / STATE, data)
-        return state
+        return keep(self.folder / name, state)
 
     def _away(self, place: Path) -> None:
         """Out of the way in one step; taking it apart may take longer."""
@@ -394,10 +370,16 @@ class Store:
         shutil.rmtree(aside, ignore_errors=True)
 
     def _cannot(self, error: OSError) -> OutputError:
-        return OutputError(
-            f"{self.folder}: the store cannot be written ({error.strerror or error})",
-            remedy="nothing has changed; run the command as the store's owner, or name another store",
+        remedy = (
+            f"nothing has changed; make room: edge-agent models remove NAME VERSION --store {self.folder}"
+            if error.errno in FULL
+            else "nothing has changed; run the command as the store's owner, or name another store"
         )
+        return OutputError(f"{self.folder}: the store cannot be written ({error.strerror or error})", remedy=remedy)
+
+
+def _goes_on(found: Kept) -> str:
+    return "its versions are known by their folders, and none is active" if found.lost else "its copy counts"
 
 
 def _whole(folder: Path, digest: str) -> bool:

@@ -44,6 +44,10 @@ class Checked:
     """Would map, but stands after one that does not: it runs on the CPU too."""
     output: str = ""
     """Type and shape of what it computes."""
+    cuts: bool = False
+    """Does not map, and so sends what follows to the CPU."""
+    refused: bool = False
+    """Of a version for which the compiler refuses the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +77,20 @@ class Report:
 
     @property
     def first_cut(self) -> int | None:
-        """The operator after which nothing maps."""
-        cut = [operator.index for operator in self.operators if operator.cut_off]
-        before = [o.index for o in self.operators if o.verdict == "cpu" and (not cut or o.index < cut[0])]
-        return before[-1] if before else None
+        """The operator from which on nothing maps."""
+        return next((operator.index for operator in self.operators if operator.cuts), None)
+
+    @property
+    def refused(self) -> bool:
+        return any(operator.refused for operator in self.operators)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"mapped": self.mapped, "whole": self.whole, "first_cut": self.first_cut}
+        return asdict(self) | {
+            "mapped": self.mapped,
+            "whole": self.whole,
+            "first_cut": self.first_cut,
+            "refused": self.refused,
+        }
 
 
 def examine(content: bytes, where: str = "model") -> Report:
@@ -146,11 +157,21 @@ def _to_be_compiled(file: Tflite) -> _Found:
     for index, operator in enumerate(graph.operators):
         reasons = tuple(dict.fromkeys(_reasons(graph, operator)))
         verdict: Verdict = "cpu" if reasons else "tpu" if operator.name in PROVEN_VERSIONS else "unproven"
-        cut_off = cut and verdict != "cpu"
+        cuts = verdict == "cpu" and not _of_floats_in(graph, operator)
         operators.append(
-            Checked(index, operator.name, operator.version, verdict, reasons, cut_off, _said(graph, operator))
+            Checked(
+                index,
+                operator.name,
+                operator.version,
+                verdict,
+                reasons,
+                cut_off=cut and verdict != "cpu",
+                output=_said(graph, operator),
+                cuts=cuts,
+                refused=operator.version > _newest(operator),
+            )
         )
-        cut = cut or (verdict == "cpu" and not _of_floats_in(graph, operator))
+        cut = cut or cuts
     problems = {reason for operator in operators for reason in operator.reasons} | set(_tensor_problems(graph))
     if len(file.graphs) > 1:
         problems.add(f"{len(file.graphs)} subgraphs (control flow); the compiler takes one")
@@ -165,7 +186,7 @@ def _to_be_compiled(file: Tflite) -> _Found:
             f"{constants / 1e6:.1f} MB of constants: more than the chip keeps, weights are streamed at every call"
         )
     newer = sorted({operator.name for operator in operators if operator.name in NEEDS_RUNTIME_14})
-    notes = [f"{', '.join(newer)} want runtime 14 (libedgetpu 16.0)"] if newer else []
+    notes = [f"runtime 14 (libedgetpu 16.0) is wanted for {', '.join(newer)}"] if newer else []
     return tuple(operators), problems, unproven, (), tuple(notes)
 
 
@@ -184,9 +205,15 @@ def _of_floats_in(graph: Graph, operator: Operator) -> bool:
 # --- operators --------------------------------------------------------------------------------------------------------------
 
 
+def _newest(operator: Operator) -> int:
+    """Version of it that the compiler knows; its own where nothing speaks against it."""
+    name, version = operator.name, operator.version
+    return PROVEN_VERSIONS.get(name, REFUSED_VERSIONS.get(name, version + 1) - 1)
+
+
 def _reasons(graph: Graph, operator: Operator) -> list[str]:
     name, version = operator.name, operator.version
-    refused = PROVEN_VERSIONS.get(name, REFUSED_VERSIONS.get(name, version + 1) - 1)
+    newest = _newest(operator)
     reasons = []
     if name in CONTROL_FLOW:
         reasons.append(f"operator {name} is control flow, which does not map")
@@ -194,8 +221,8 @@ def _reasons(graph: Graph, operator: Operator) -> list[str]:
         reasons.append(f"operator {name} is a custom one, which does not map")
     elif name not in PROVEN_VERSIONS and name not in UNPROVEN:
         reasons.append(f"operator {name} does not map")
-    if version > refused:
-        reasons.append(f"operator {name} has version {version}, the compiler knows {refused}: it refuses the file")
+    if version > newest:
+        reasons.append(f"operator {name} has version {version}, the compiler knows {newest}: it refuses the file")
     if reasons and name not in PROVEN_VERSIONS:
         return reasons
     if _of_floats_in(graph, operator):

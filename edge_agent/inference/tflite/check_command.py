@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.errors import ArtifactError
+from edge_agent.shown import plain
 
 if TYPE_CHECKING:
     from edge_agent.inference.tflite.check import Checked, Report
@@ -23,7 +24,7 @@ def add_check(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         help="does a TFLite file map to the Edge TPU?",
         description="Operator by operator, what the last public Edge TPU compiler makes of a file; what a compiled file says of itself.\n"
         "Exit status 0 if every operator maps to the TPU (or runs there), 1 if one does not, if the compiler would refuse\n"
-        "the file, or if it cannot be read.",
+        "the file, or if it cannot be read. Of a folder, a model whose manifest says engine = cpu is shown and does not count.",
         epilog="example:\n  edge-agent models check model.tflite",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -43,34 +44,46 @@ def run_check(arguments: argparse.Namespace) -> int:
     from edge_agent.inference.tflite.check import examine
 
     status, said = 0, []
-    for path in _files(arguments.file):
+    for path, for_cpu in _files(arguments.file):
         try:
             report = examine(_bytes(path), str(path))
         except ArtifactError as error:
             status = 1
             said.append({"file": str(path), "passed": False, "error": error.what})
             if not arguments.json:
-                print(error.what, file=sys.stderr)
+                print(plain(error.what), file=sys.stderr)
             continue
-        passed = report.whole and not (arguments.strict and report.unproven)
+        passed = for_cpu or (report.whole and not (arguments.strict and report.unproven))
         status = status if passed else 1
-        said.append({"file": str(path), "passed": passed, **report.as_json()})
+        said.append({"file": str(path), "passed": passed, "for_cpu_alone": for_cpu, **report.as_json()})
         if not arguments.json:
-            print("\n".join(lines(path, report)))
+            print("\n".join(map(plain, lines(path, report))))
+            if for_cpu:
+                print(
+                    "note: made for the CPU alone, its manifest says (engine = cpu): what speaks against it does not count"
+                )
     if arguments.json:
         print(json.dumps({"passed": status == 0, "files": said}, indent=1))
     return status
 
 
-def _files(paths: list[Path]) -> list[Path]:
-    found: list[Path] = []
+def _files(paths: list[Path]) -> list[tuple[Path, bool]]:
+    """Whether each is for the CPU alone. A file that is named itself was asked about, whatever a manifest beside it says."""
+    found: list[tuple[Path, bool]] = []
     for path in paths:
         if path.is_dir():
-            inside = sorted(path.glob("*.tflite")) or sorted(path.glob("*/*.tflite"))
-            found += inside or [path / "model.tflite"]
+            inside = sorted(path.glob("*.tflite")) or sorted(path.glob("*/*.tflite")) or [path / "model.tflite"]
+            found += [(file, _for_cpu(file.parent)) for file in inside]
         else:
-            found.append(path)
+            found.append((path, False))
     return found
+
+
+def _for_cpu(folder: Path) -> bool:
+    try:
+        return bool(json.loads((folder / "manifest.json").read_bytes()).get("engine") == "cpu")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
 
 
 def _bytes(path: Path) -> bytes:
@@ -120,7 +133,9 @@ def _verdict(report: Report) -> list[str]:
     if report.compiled:
         return [f"{report.mapped} of {many} operators run on the Edge TPU"]
     made = [f"{report.mapped} of {many} operators map to the Edge TPU"]
-    if report.first_cut is not None and report.first_cut < many - 1:
+    if report.refused:
+        made[0] += "; the compiler refuses the file as it is"
+    elif report.first_cut is not None and report.first_cut < many - 1:
         made[0] += f"; operator {report.first_cut} and all after it run on the CPU"
     return made
 

@@ -12,6 +12,8 @@ from struct import Struct
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.shown import plain
+
 _U16, _I32, _U32, _U64 = Struct("<H"), Struct("<i"), Struct("<I"), Struct("<Q")
 _SCALARS = {
     name: Struct("<" + code)
@@ -105,8 +107,9 @@ class Table:
         return found
 
     def text(self, slot: int) -> str:
+        """Fit to be shown: a tensor's name stands in messages."""
         raw = self.raw(slot)
-        return "" if raw is None else bytes(raw[:LONGEST_TEXT]).decode(errors="replace")
+        return "" if raw is None else plain(bytes(raw[:LONGEST_TEXT]).decode(errors="replace"))
 
 
 def root(data: bytes | memoryview, identifier: bytes | None) -> Table:
