@@ -6,14 +6,15 @@ import contextlib
 import math
 import os
 import platform
-import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from edge_agent.bench.rig import broker, free_port
+
+__all__ = ["broker", "free_port"]  # the product's own, by the name under which the benchmarks know them
 
 ROOT = Path(__file__).resolve().parent.parent
 DEVICE = "bench"
@@ -21,40 +22,6 @@ DEVICE = "bench"
 
 class RigError(RuntimeError):
     """Something that the measurement needs did not start."""
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
-
-
-@contextlib.contextmanager
-def broker(folder: Path) -> Iterator[tuple[int, str]]:
-    """Port and name: mosquitto where it is installed, else amqtt (the demo's)."""
-    port = free_port()
-    mosquitto = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/sbin")
-    if mosquitto is not None:
-        conf = folder / "mosquitto.conf"
-        lines = [f"listener {port} 127.0.0.1", "allow_anonymous true", "set_tcp_nodelay true", "log_dest none"]
-        conf.write_text("\n".join([*lines, "user root"] if os.geteuid() == 0 else lines) + "\n", encoding="utf-8")
-        name, command = "mosquitto", [mosquitto, "-c", str(conf)]
-    else:
-        name, command = "amqtt", [sys.executable, "-m", "edge_agent.demo_broker", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with socket.socket() as sock:
-                if sock.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RigError(f"{name} did not start on port {port}")
-            time.sleep(0.02)
-        yield port, name
-    finally:
-        process.terminate()
-        process.wait()
 
 
 def environment(**more: str) -> dict[str, str]:

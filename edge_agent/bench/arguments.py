@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -46,17 +45,21 @@ def build_parser() -> argparse.ArgumentParser:
         "--fail-if", action="append", type=_limit, default=[], metavar="METRIC:+N%",
         help=f"exit with status 3 if a figure is that much above the first report's; METRIC is one of {', '.join(METRICS)}",
     )  # fmt: skip
-    compare.add_argument("--html", type=Path, metavar="FILE", help="a page with the plots of all of them")
+    compare.add_argument("--html", type=_html, metavar="FILE", help="a page with the plots of all of them")
     page = commands.add_parser("page", help="a page of plots from reports")
     page.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json")
     page.add_argument(
-        "--out", type=Path, default=Path("bench.html"), metavar="FILE", help="FILE.html, or FILE.png (needs matplotlib)"
+        "--out",
+        type=_page,
+        default=Path("bench.html"),
+        metavar="FILE",
+        help="FILE.html, or FILE.png (needs matplotlib)",
     )
     publish = commands.add_parser("publish", help="send the reports' summaries to the broker, retained")
     publish.add_argument("reports", nargs="+", type=Path, metavar="REPORT.json")
     collect = commands.add_parser("collect", help="gather a fleet's summaries from the broker: one table, one plot")
-    collect.add_argument("--html", type=Path, metavar="FILE", help="a page with the table and the plots")
-    collect.add_argument("--png", type=Path, metavar="FILE", help="the plots (needs matplotlib)")
+    collect.add_argument("--html", type=_html, metavar="FILE", help="a page with the table and the plots")
+    collect.add_argument("--png", type=_png, metavar="FILE", help="the plots (needs matplotlib)")
     for command in (publish, collect):
         command.add_argument(
             "--config",
@@ -197,6 +200,25 @@ def _scenarios(text: str) -> tuple[Scenario, ...]:
     return tuple(name for name in SCENARIOS if name in wanted)
 
 
+def _page(text: str) -> Path:
+    return _ending(text, (".html", ".htm", ".png"))
+
+
+def _html(text: str) -> Path:
+    return _ending(text, (".html", ".htm"))
+
+
+def _png(text: str) -> Path:
+    return _ending(text, (".png",))
+
+
+def _ending(text: str, endings: tuple[str, ...]) -> Path:
+    path = Path(text)
+    if path.suffix.lower() not in endings:
+        raise argparse.ArgumentTypeError(f"{text!r}: a name that ends in {' or '.join(endings)} is wanted")
+    return path
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(name.strip() for name in text.split(",") if name.strip())
     if not names:
@@ -230,8 +252,8 @@ def _seconds(text: str) -> float:
         value = float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value <= 1e6 or not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    if not 0 < value <= 1e6:  # no comparison holds for what is no number
+        raise argparse.ArgumentTypeError(f"{text} is not above 0 and at most 1000000")
     return value
 
 

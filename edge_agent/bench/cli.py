@@ -11,7 +11,9 @@ from types import FrameType
 
 from edge_agent.bench.arguments import build_parser, plan
 from edge_agent.bench.files import ReportError
+from edge_agent.bench.report import BenchSummary
 from edge_agent.errors import EdgeAgentError
+from edge_agent.shown import lines, plain
 
 LIMIT_PASSED = 3
 
@@ -24,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.command
         ](arguments)
     except EdgeAgentError as error:
-        print(f"edge-bench: {error}", file=sys.stderr)
+        print(f"edge-bench: {lines(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -58,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     try:
         for report, path in run(plan(arguments), session, Board(), lambda text: print(text, file=sys.stderr)):
             for text in table.tables(report):
-                print(f"{text}\n")
+                print(f"{lines(text)}\n")
             if arguments.html:
                 page.write(page.page([report]), path.with_suffix(".html"))
             if arguments.png:
@@ -72,6 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
         signal.signal(signal.SIGINT, before)
     if session.interrupted:
         return 130
+    if session.failed:
+        print(f"edge-bench: not measured: {len(session.failed)} (said above)", file=sys.stderr)
+        return 1
     if arguments.self_check and not (checks and all(checks)):
         print("edge-bench: its own overhead is above the limit", file=sys.stderr)
         return LIMIT_PASSED
@@ -87,13 +92,13 @@ def _compare(arguments: argparse.Namespace) -> int:
     from edge_agent.bench.files import read
 
     reports = [read(path) for path in arguments.reports]
-    print(compare(reports))
+    print(lines(compare(reports)))
     if arguments.html is not None:
         whole = [one.report for one in reports if one.report is not None]
         print(page.write(page.page(whole), arguments.html))
     passed = exceeded(reports, arguments.fail_if)
     for text in passed:
-        print(f"edge-bench: {text}", file=sys.stderr)
+        print(f"edge-bench: {plain(text)}", file=sys.stderr)
     return LIMIT_PASSED if passed else 0
 
 
@@ -102,13 +107,16 @@ def _publish(arguments: argparse.Namespace) -> int:
     from edge_agent.bench.files import read, summary
     from edge_agent.bench.fleet import publish
 
-    summaries = []
+    newest: dict[tuple[str, str], BenchSummary] = {}
     for path in arguments.reports:
         report = read(path).report
         if report is None:
             raise ReportError(f"{path}: of the earlier schema: it compares, but cannot be published")
-        summaries.append(summary(report))
-    for topic in publish(config.load(arguments.config).mqtt, summaries):
+        one = summary(report)
+        before = newest.setdefault((one.device, one.model), one)
+        if one.time >= before.time:  # reports/*.json has a day's second before its first
+            newest[one.device, one.model] = one
+    for topic in publish(config.load(arguments.config).mqtt, list(newest.values())):
         print(topic)
     return 0
 
@@ -120,11 +128,11 @@ def _collect(arguments: argparse.Namespace) -> int:
 
     found, damaged = collect(config.load(arguments.config).mqtt)
     for text in damaged:
-        print(f"edge-bench: passed over: {text}", file=sys.stderr)
+        print(f"edge-bench: passed over: {plain(text)}", file=sys.stderr)
     if not found:
         print("edge-bench: no summary on the broker\n  edge-bench publish REPORT... puts one there", file=sys.stderr)
         return 1
-    print(table.fleet(found))
+    print(lines(table.fleet(found)))
     if arguments.html is not None:
         print(page.write(page.fleet_page(found), arguments.html))
     if arguments.png is not None:
@@ -143,7 +151,7 @@ def _page(arguments: argparse.Namespace) -> int:
             raise ReportError(f"{path}: of the earlier schema: it holds nothing to be drawn")
         reports.append(report)
     out: Path = arguments.out
-    if out.suffix == ".png":
+    if out.suffix.lower() == ".png":
         print(png.write([plot for report in reports for plot in plots.plots(report)], out))
     else:
         print(page.write(page.page(reports), out))

@@ -18,6 +18,7 @@ from edge_agent.bench.table import percent, table, us
 METRICS = ("p50", "p90", "p95", "p99", "p99.9", "max", "mean")
 SHOWN = ("p50", "p99")
 SPREADS = 2.0
+MOST_PERCENT = 1_000_000
 _LIMIT = re.compile(r"(?P<metric>[\w.]+):\+(?P<percent>\d+(?:\.\d+)?)%")
 
 
@@ -34,7 +35,10 @@ class Limit:
         match = _LIMIT.fullmatch(text.strip())
         if match is None or match["metric"] not in METRICS:
             raise ValueError(f"{text!r}: METRIC:+N% is wanted, METRIC one of {', '.join(METRICS)}")
-        return Limit(match["metric"], 1 + float(match["percent"]) / 100)
+        percent_more = float(match["percent"])
+        if percent_more > MOST_PERCENT:
+            raise ValueError(f"{text!r}: more than {MOST_PERCENT} % limits nothing")
+        return Limit(match["metric"], 1 + percent_more / 100)
 
 
 @dataclass(frozen=True, slots=True)

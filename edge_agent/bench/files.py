@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from edge_agent.bench.distribution import read_histogram
+from edge_agent.bench import believable
 from edge_agent.bench.report import SCHEMA, SUMMARY_SCHEMA, BenchSummary, Report, Result, SummaryRow
 from edge_agent.errors import EdgeAgentError, OutputError
 
@@ -20,6 +25,7 @@ AGENT = "agent"
 """In names, where a report is of no single model."""
 MOST_BYTES = 64 * 1024 * 1024
 MOST_A_DAY = 1000
+RISING = ("p50", "p90", "p95", "p99", "p99.9", "max")
 
 
 class ReportError(EdgeAgentError, ValueError):
@@ -35,6 +41,30 @@ def stem(report: Report, day: date | None = None) -> str:
     return f"summary-{safe(report.environment.device)}-{safe(report.model or AGENT)}-{day or date.today():%Y-%m-%d}"
 
 
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A file beside it to be written to, which takes its place once it is whole and on the disk; nothing of it is left otherwise."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{path.suffix}")
+    try:
+        yield beside
+        with beside.open("rb") as file:
+            os.fsync(file.fileno())  # a full disk may be said only here
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def can_write(folder: Path) -> None:
+    """Before anything is measured: minutes of measuring must not end with a folder that takes no report."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with whole(folder / "trial.json") as trial:
+            trial.write_text("\n", encoding="utf-8")
+        (folder / "trial.json").unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: {error.strerror or error}", remedy="another folder: --out DIR") from None
+
+
 def write(report: Report, folder: Path) -> Path:
     """``summary-DEVICE-MODEL-DAY.json``; the day's second is ``...-DAY-2.json``: nothing that was measured is overwritten."""
     text = json.dumps(report.model_dump(mode="json", by_alias=True), indent=1) + "\n"
@@ -44,10 +74,16 @@ def write(report: Report, folder: Path) -> Path:
         for number in range(1, MOST_A_DAY):
             path = folder / (f"{name}.json" if number == 1 else f"{name}-{number}.json")
             try:
-                with path.open("x", encoding="utf-8") as out:
-                    out.write(text)
+                path.open("x").close()  # the name is ours from here on
             except FileExistsError:
                 continue
+            try:
+                with whole(path) as beside:
+                    beside.write_text(text, encoding="utf-8")
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+                raise
             return path
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}", remedy="another folder: --out DIR") from None
@@ -93,17 +129,25 @@ def read(path: Path) -> Read:
     try:
         if path.stat().st_size > MOST_BYTES:
             raise ReportError(f"{path}: over {MOST_BYTES >> 20} MiB: no report")
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        absurd = believable.numbers(data)
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror or error}") from None
     except (ValueError, RecursionError):
         raise ReportError(f"{path}: damaged, or no report: it is not JSON") from None
+    if absurd is not None:
+        raise ReportError(f"{path}: damaged: {absurd}")
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema == OLD_SCHEMA:
         try:
-            return _old(path, data)
+            found = _old(path, data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ReportError(f"{path}: damaged: a report of {OLD_SCHEMA} without {error}") from None
+        for one in found.rows:
+            problem = believable.figures(one.count, [one.us.get(metric) for metric in RISING])
+            if problem is not None:
+                raise ReportError(f"{path}: damaged: {one.scenario}: {problem}")
+        return found
     if schema == SUMMARY_SCHEMA:
         raise ReportError(f"{path}: a summary as it is published, not a report")
     if schema != SCHEMA:
@@ -111,15 +155,15 @@ def read(path: Path) -> Read:
         raise ReportError(f"{path}: no report of edge-bench: {said}")
     try:
         report = Report.model_validate(data)
-        for result in report.results:
-            if result.latency is not None:
-                read_histogram(result.latency.histogram)
+        unbelievable = believable.report(report)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ReportError(f"{path}: damaged: {place}: {first['msg']}") from None
     except ValueError as error:
         raise ReportError(f"{path}: damaged: {error}") from None
+    if unbelievable is not None:
+        raise ReportError(f"{path}: damaged: {unbelievable}")
     return Read(
         path=path,
         device=report.environment.device,
@@ -129,6 +173,11 @@ def read(path: Path) -> Read:
         rows=[row(result) for result in report.results],
         report=report,
     )
+
+
+def _no_number(text: str) -> NoReturn:
+    """Python's own additions to JSON: NaN and Infinity."""
+    raise ValueError(text)
 
 
 def row(result: Result) -> Row:

@@ -43,6 +43,8 @@ class Session:
     """What Ctrl-C and the terminal have to do with it: set by the command line, looked at between calls."""
 
     interrupted: bool = False
+    failed: list[str] = field(default_factory=list)
+    """What could not be measured, in one line each: the rest goes on."""
     show_progress: bool | None = None
 
     def progress(self, label: str) -> Progress:

@@ -7,6 +7,7 @@ from html import escape
 from pathlib import Path
 
 from edge_agent.bench import plots, svg, table
+from edge_agent.bench.files import whole
 from edge_agent.bench.report import BenchSummary, Report
 from edge_agent.errors import OutputError
 
@@ -74,7 +75,8 @@ def _html(title: str, parts: Iterable[str]) -> str:
 def write(text: str, path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+        with whole(path) as beside:
+            beside.write_text(text, encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
     return path

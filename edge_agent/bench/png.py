@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from edge_agent.bench.files import whole
 from edge_agent.bench.plots import Lines, Plot
 from edge_agent.bench.svg import COLOURS
 from edge_agent.errors import OutputError
@@ -30,7 +31,8 @@ def write(all_plots: Sequence[Plot], path: Path) -> Path:
         (_lines if isinstance(plot, Lines) else _stacks)(plot, ax)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=DPI)
+        with whole(path) as beside:
+            figure.savefig(beside, dpi=DPI)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror or error}") from None
     finally:

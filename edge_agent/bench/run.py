@@ -20,7 +20,7 @@ from edge_agent.bench.windows import data_file
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.inference.engine import find_runtime
-from edge_agent.inference.judge import LoadedModel, by_default, load_models, shipped_models
+from edge_agent.inference.judge import LoadedModel, by_default, load_models, model_names, shipped_models
 
 OF_A_MODEL: tuple[Scenario, ...] = ("single", "paced", "multi", "accuracy", "soak")
 OF_THE_AGENT: tuple[Scenario, ...] = ("streams", "pipeline")
@@ -55,7 +55,10 @@ Say = Callable[[str], None]
 def run(plan: Plan, session: Session, board: Board, say: Say) -> Iterator[tuple[Report, Path]]:
     """Reports as they become whole; after Ctrl-C the one that was being measured, marked, and no more."""
     folder = plan.models_dir or plan.inference.models_dir or shipped_models()
-    models = load_models(folder, None if plan.models is None else list(plan.models))
+    if plan.data is not None and not plan.data.exists():
+        raise ArtifactError(f"{plan.data}: no such folder of data sets", remedy="edge-train data prepare writes one")
+    files.can_write(plan.out)
+    models = _those_that_load(folder, plan, session, say)
     if plan.int8_only:
         models = {name: model for name, model in models.items() if _int8(model, say)}
     if not models:
@@ -68,6 +71,26 @@ def run(plan: Plan, session: Session, board: Board, say: Say) -> Iterator[tuple[
         results = _of_agent(plan, models, session, board)
         if results:
             yield _written(plan, None, results, None, models, board)
+
+
+def _those_that_load(folder: Path, plan: Plan, session: Session, say: Say) -> dict[str, LoadedModel]:
+    """One that is broken is said to be, and the others are measured."""
+    there = model_names(folder)
+    missing = [name for name in plan.models or () if name not in there]
+    if missing:
+        load_models(folder, missing)  # says which there are
+    models: dict[str, LoadedModel] = {}
+    for name in there if plan.models is None else plan.models:
+        try:
+            models |= load_models(folder, [name])
+        except ArtifactError as error:
+            _failed(f"{error}", session, say)
+    return models
+
+
+def _failed(what: str, session: Session, say: Say) -> None:
+    session.failed.append(what.splitlines()[0])
+    say(f"edge-bench: {what}")
 
 
 def _int8(model: LoadedModel, say: Say) -> bool:
@@ -92,8 +115,8 @@ def _of_model(
                     continue  # asked when somebody asks, of numbers: there is no window to come at a beat's pace
                 try:
                     results += _measure(plan, scenario, variant, session, board, say)
-                except EngineError as error:
-                    say(f"{name}: {scenario} on {variant.backend}: {error.what}")
+                except (EngineError, ArtifactError) as error:
+                    _failed(f"{name}: {scenario} on {variant.backend}: {error.what}", session, say)
     if results:
         yield _written(plan, model, results, choice, {name: model}, board)
 

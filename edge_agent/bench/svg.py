@@ -37,8 +37,8 @@ class Axis:
         if log:
             low = max(low, 1e-9)
             high = max(high, low * 1.01)
-        elif high <= low:
-            high = low + 1
+        elif not high - low > 1e-9 * max(abs(low), abs(high), 1e-3):  # all the same, but for rounding
+            high = low + max(1.0, abs(low))
         self.low, self.high, self.log = low, high, log
         self._start, self._end = start, end
 

@@ -89,13 +89,10 @@ def _on_tpu(artifact: Artifact, compiled: bytes, settings: InferenceConfig) -> t
     library = devices.find_library(tpu.delegate)
     if library is None:
         raise EdgeAgentError(f"no library: {tpu.delegate or devices.LIBRARIES[0]}")
-    found, device = devices.devices(tpu.sysfs), tpu.devices[0]
-    if found is not None:
-        those = devices.wanted(found, device)
-        if not those:
-            raise EdgeAgentError("no Edge TPU on USB or PCIe")
-        if all(one.remedy for one in those):
-            raise EdgeAgentError(those[0].remedy)
+    device = tpu.devices[0]
+    missing = devices.missing(tpu.sysfs, device)
+    if missing is not None:
+        raise EdgeAgentError(missing)
     where = str(artifact.folder / "model_edgetpu.tflite")
     began = time.perf_counter_ns()
     process = TpuProcess(tpu.python)

@@ -170,12 +170,13 @@ class _Input:
 
     __slots__ = ("array", "index", "inverse", "rows", "tensor", "zero_point")
 
-    def __init__(self, tensor: Tensor, batch: int) -> None:
+    def __init__(self, tensor: Tensor, batch: int, array: NDArray[Any] | None) -> None:
         self.tensor = tensor
         self.index = tensor.index
         self.zero_point = tensor.zero_point
         self.inverse = float(np.float32(1.0 / tensor.scale)) if tensor.dtype != np.float32 else 1.0
-        self.array: NDArray[Any] = np.full(tensor.shape, tensor.zero_point, tensor.dtype)
+        self.array: NDArray[Any] = np.empty(tensor.shape, tensor.dtype) if array is None else array
+        self.array[...] = tensor.zero_point
         self.rows = list(self.array.reshape(batch, -1))
 
     def fill(self, values: Samples, row: int) -> bool:
@@ -208,13 +209,18 @@ class Bound:
         variables: bool = True,
         index: bool = False,
         where: str = "model",
+        arrays: Mapping[int, NDArray[Any]] | None = None,
     ) -> None:
-        """``variables``: it remembers from call to call, and is made to forget. ``index``: its output is a label's number."""
+        """``variables``: it remembers from call to call, and is made to forget. ``index``: its output is a label's number.
+
+        ``arrays``: the interpreter's own tensors, by index, where they may be written to and last from call to call.
+        """
         self.interpreter = interpreter
         details = matched(interpreter.get_input_details(), feeds, signature or {}, where)
         tensors = [tensor_of(detail, where) for detail in details]
         self.batch = _batch(tensors, feeds, where)
-        self.inputs = [_Input(tensor, self.batch) for tensor in tensors]
+        own = arrays or {}
+        self.inputs = [_Input(tensor, self.batch, own.get(tensor.index)) for tensor in tensors]
         outputs = interpreter.get_output_details()
         if len(outputs) != 1:
             raise ArtifactError(f"{where}: has {len(outputs)} outputs; one is wanted")
@@ -224,6 +230,7 @@ class Bound:
             raise ArtifactError(f"{where}: {what}" + (f" for each of {self.batch} windows" if self.batch > 1 else ""))
         self._size = output_size
         self._variables = variables
+        self._lasting = arrays is not None  # the next call writes to what this one gave
         self._float = self.output.dtype not in (np.int8, np.uint8)
         self._quick = [(one.rows[0], one.inverse, one.zero_point, one.index, one.array) for one in self.inputs]
         if not KERNEL or any(one.tensor.dtype == np.float32 for one in self.inputs):
@@ -272,7 +279,8 @@ class Bound:
     def floats(self, raw: NDArray[Any], windows: int = 1) -> Samples:
         """The output tensor's numbers."""
         if self._float or not KERNEL:
-            return dequantise(raw, self.output)[: windows * self._size]
+            floats = dequantise(raw, self.output)[: windows * self._size]
+            return floats.copy() if self._lasting else floats
         out: Samples = np.empty(windows * self._size, np.float32)
         whole = raw if raw.size == out.size else raw.reshape(-1)[: out.size]
         dequantise_compiled(whole, self.output.zero_point, self.output.scale, out)

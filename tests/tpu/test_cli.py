@@ -74,3 +74,25 @@ def test_no_library(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     monkeypatch.setattr(devices.find_library, "__defaults__", ((),))
     assert ask() == 1
     assert "library       none: see docs/edge-tpu.md" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("devices_seen", "status"), [(0, 1), (1, 0)])
+def test_where_the_kernel_shows_nothing_the_library_is_believed(
+    devices_seen: int, status: int, tmp_path: Path, standin: Path, plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container without /sys. What the stand-in sees is asked in a process that has no plan: it is told here."""
+    seen = [{"type": "usb", "path": "/sys/x"}] * devices_seen
+    monkeypatch.setattr("edge_agent.inference.tpu.process.ask_devices", lambda *_: {"version": "16", "devices": seen})
+    assert ask("--config", configured(tmp_path, standin, plan)) == status
+
+
+def test_a_library_that_is_none_is_not_usable(
+    tmp_path: Path, standin: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usb(tmp_path / "sys", "18d1:9302")
+    standin.parent.joinpath("text.so").write_text("no library", encoding="ascii")
+    text = Path(configured(tmp_path, standin, plan))
+    text.write_text(text.read_text().replace(str(standin), str(standin.parent / "text.so")), encoding="utf-8")
+    assert ask("--config", str(text)) == 1
+    said = capsys.readouterr().out
+    assert "file too short" in said or "invalid ELF header" in said

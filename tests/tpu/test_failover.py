@@ -6,7 +6,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +13,13 @@ import numpy as np
 import pytest
 
 from edge_agent.config import InferenceConfig
-from edge_agent.inference.artifact import Artifact, load
+from edge_agent.inference.artifact import load
 from edge_agent.inference.judge import LoadedModel, shipped_models
 from edge_agent.inference.tpu import supervisor as tpu_supervisor
-from edge_agent.inference.tpu.choice import Choice, Timing, choose, measure, timing
-from edge_agent.inference.tpu.devices import devices, find_library, temperature_c, wanted
+from edge_agent.inference.tpu.choice import measure
 from edge_agent.inference.tpu.engines import NO_FILE, Engines
 from edge_agent.inference.tpu.failover import MOST_LATE, FailoverEngine
 from edge_agent.journey import Samples
-from tests.inference import tiny
 from tests.spine import wait_for
 from tests.tpu.stand import (
     ABORT,
@@ -318,80 +315,7 @@ def test_too_hot(tmp_path: Path, standin: Path, plan: Plan, monkeypatch: pytest.
     bench.engines.stop()
 
 
-def test_devices_as_the_kernel_shows_them(tmp_path: Path) -> None:
-    sysfs = tmp_path / "sys"
-    assert devices(sysfs) is None
-    usb(sysfs, "046d:c077", device="1-1")
-    assert devices(sysfs) == []
-    usb(sysfs, "18d1:9302", device="2-1")
-    apex(sysfs, 40.5)
-    found = devices(sysfs)
-    assert found is not None
-    assert [(one.kind, one.path) for one in found] == [("usb", "2-1"), ("pci", "/dev/apex_0")]
-    assert [one.kind for one in wanted(found, "")] == ["usb", "pci"]
-    assert [one.kind for one in wanted(found, ":1")] == ["pci"]
-    assert [one.kind for one in wanted(found, "usb:0")] == ["usb"]
-    assert wanted(found, "usb:1") == []
-    assert [one.kind for one in wanted(found, "pci")] == ["pci"]
-    assert temperature_c(sysfs) == 40.5
-    assert temperature_c(tmp_path) is None
-
-
-def test_a_device_that_this_user_may_not_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """libedgetpu would block for 26 s before it says so."""
-    sysfs, dev = tmp_path / "sys", tmp_path / "dev"
-    usb(sysfs, "1a6e:089a")
-    stick = sysfs / "bus" / "usb" / "devices" / "2-1"
-    (stick / "busnum").write_text("2\n")
-    (stick / "devnum").write_text("7\n")
-    node = dev / "bus" / "usb" / "002" / "007"
-    node.parent.mkdir(parents=True)
-    node.touch()
-    assert devices(sysfs, dev)[0].remedy == ""  # type: ignore[index]
-    monkeypatch.setattr("os.access", lambda *_: False)
-    assert "group plugdev" in devices(sysfs, dev)[0].remedy  # type: ignore[index]
-
-
-def test_the_library_in_the_usual_places(tmp_path: Path) -> None:
-    assert find_library(None, (str(tmp_path),)) is None
-    (tmp_path / "libedgetpu.so.1").touch()
-    assert find_library(None, (str(tmp_path),)) == tmp_path / "libedgetpu.so.1"
-    assert find_library(tmp_path / "other.so", (str(tmp_path),)) is None
-
-
 # -- choice ------------------------------------------------------------------------------------------------------------
-
-
-def of(p99_us: float) -> Timing:
-    return Timing(200, p99_us / 2, p99_us)
-
-
-@pytest.mark.parametrize(
-    ("in_use", "cpu", "tpu", "engine"),
-    [
-        ("cpu", 100, 79, "tpu"),
-        ("cpu", 100, 81, "cpu"),
-        ("tpu", 100, 124, "tpu"),
-        ("tpu", 100, 126, "cpu"),
-    ],
-)
-def test_who_is_in_use_stays_unless_the_other_is_clearly_faster(
-    in_use: str, cpu: float, tpu: float, engine: str
-) -> None:
-    made = choose("auto", in_use, of(cpu), of(tpu))
-    assert made.engine == engine
-    assert f"TPU {tpu} us, CPU {cpu} us" in made.why
-
-
-def test_the_tpu_where_it_is_asked_for_however_slow() -> None:
-    assert choose("tpu", "cpu", of(10), of(1000)) == Choice(
-        "tpu", "as configured; p99 of 200 calls: TPU 1000 us, CPU 10 us"
-    )
-
-
-def test_timing_is_by_nearest_rank() -> None:
-    assert timing([1000 * n for n in range(1, 101)]) == Timing(100, 50.0, 99.0)
-    assert timing([5000]) == Timing(1, 5.0, 5.0)
 
 
 def test_what_takes_long_is_timed_on_fewer_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -444,87 +368,15 @@ def test_models_without_a_file_or_by_configuration_stay_on_the_cpu(tmp_path: Pat
     engines = Engines(InferenceConfig.model_validate({"engine": "tpu", "engines": {BEAT: "cpu"}, "tpu": tpu}), ignore)
     models = {one.name: LoadedModel(one, engines.open(one)) for one in (plain, both)}
     engines.keep(models)
-    assert [engines.why("ecg-af-rr"), engines.why(BEAT)] == [NO_FILE, "as configured"]
+    assert [engines.why("ecg-af-rr"), engines.why(BEAT)] == [
+        f'{NO_FILE}; engine = "tpu" is configured',
+        "as configured",
+    ]
     assert not engines.measure_again()
     message = engines.message("dev", "session")
     assert message.state == "cpu"
     assert {one.backend.split("/")[0] for one in message.models.values()} == {"cpu"}
     assert engines.health() == {}
-
-
-def both_models(folder: Path) -> list[Artifact]:
-    return [load(with_file(shipped_models() / name, folder)) for name in (BEAT, "ecg-af-rr")]
-
-
-def test_two_tpus_share_the_models_and_one_that_is_lost_takes_only_its_own(
-    tmp_path: Path, standin: Path, plan: Plan
-) -> None:
-    tpu = settings(standin, plan, device=[":0", ":1"], retry_s=20, retry_most_s=20).model_dump()
-    with nothing_left():
-        engines = Engines(InferenceConfig.model_validate({"engine": "tpu", "tpu": tpu}), ignore)
-        models = {one.name: LoadedModel(one, engines.open(one)) for one in both_models(tmp_path)}
-        engines.keep(models)
-        engines.start()
-        made = {name: model.engine for name, model in models.items()}
-        assert all(isinstance(one, FailoverEngine) for one in made.values())
-        wait_for(lambda: all(one.seat for one in made.values() if isinstance(one, FailoverEngine)), "both")
-        plan.strike(ABORT)
-        artifact = models[BEAT].artifact
-        made[BEAT].invoke(tuple(array[0] for array in artifact.golden_inputs))
-        wait_for(lambda: engines.degraded, "degraded")
-        artifact = models["ecg-af-rr"].artifact
-        made["ecg-af-rr"].invoke(tuple(array[0] for array in artifact.golden_inputs))
-        assert made["ecg-af-rr"].backend.startswith("tpu/")
-        assert engines.message("dev", "session").state == "degraded"
-        engines.stop()
-
-
-def test_another_version_of_a_model_takes_its_place(tmp_path: Path, standin: Path, plan: Plan) -> None:
-    with nothing_left():
-        bench = Bench(tmp_path, standin, plan)
-        bench.engines.start()
-        bench.wait("tpu")
-        first, artifact = bench.engine, bench.artifact
-        second = bench.engines.open(artifact)
-        assert isinstance(second, FailoverEngine)
-        bench.engines.keep({BEAT: LoadedModel(replace(artifact, digest="0" * 64), second)})
-        wait_for(lambda: second.seat is not None, "the new one's seat")
-        assert first.seat is None
-        bench.ask()  # windows that were cut for the first are answered still
-        bench.engine = second
-        bench.ask()
-        bench.engines.stop()
-
-
-def test_a_file_that_computes_something_else_stays_on_the_cpu(tmp_path: Path, standin: Path, plan: Plan) -> None:
-    """Compiled from another training, say: its digest is right, its golden outputs are not."""
-    swapped = tiny.joining(tiny.Tensor("serving_default_1:0", (1, 3)), tiny.Tensor("serving_default_0:0", (1, 2)))
-    artifact = load(tiny.write(tmp_path, files={"model_edgetpu.tflite": swapped}))
-    tpu = settings(standin, plan, retry_s=20, retry_most_s=20).model_dump()
-    with nothing_left():
-        engines = Engines(InferenceConfig.model_validate({"engine": "tpu", "tpu": tpu}), ignore)
-        engines.keep({"tiny": LoadedModel(artifact, engines.open(artifact))})
-        engines.start()
-        wait_for(lambda: engines.degraded, "degraded")
-        assert engines.degraded == "wrong answers: tiny's golden outputs differ by 2.75, tolerance 0.03"
-        engines.stop()
-
-
-@pytest.mark.parametrize("what", ["junk", "dynamic"])
-def test_a_file_that_is_none_is_named_and_never_loaded(what: str, tmp_path: Path, standin: Path, plan: Plan) -> None:
-    parts = tiny.Tensor("serving_default_0:0", (1, 2), dynamic=True), tiny.Tensor("serving_default_1:0", (1, 3))
-    data = b"TFL3" * 100 if what == "junk" else tiny.joining(*parts)
-    artifact = load(tiny.write(tmp_path, files={"model_edgetpu.tflite": data}))
-    tpu = settings(standin, plan, retry_s=20, retry_most_s=20).model_dump()
-    with nothing_left():
-        engines = Engines(InferenceConfig.model_validate({"engine": "tpu", "tpu": tpu}), ignore)
-        engines.keep({"tiny": LoadedModel(artifact, engines.open(artifact))})
-        engines.start()
-        wait_for(lambda: engines.degraded, "degraded")
-        assert engines.degraded is not None
-        assert engines.degraded.startswith(str(artifact.folder / "model_edgetpu.tflite"))
-        assert plan["loads"] == 0
-        engines.stop()
 
 
 # -- flapping ----------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from edge_agent import config
 from edge_agent.errors import ConfigError
 from edge_agent.inference import worker as worker_module
 from edge_agent.inference.worker import InferenceWorker
-from edge_agent.pipeline import Tick
+from edge_agent.items import Tick
 from edge_agent.stamp import Moment
 from tests.spine import wait_for
 

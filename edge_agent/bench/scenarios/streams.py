@@ -23,6 +23,7 @@ from edge_agent.bench.method import Method, Session
 from edge_agent.bench.report import Load, Result, StreamsFigures
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.stages import StageClock, taken_apart
+from edge_agent.collecting import settled
 from edge_agent.inference.judge import LoadedModel
 from edge_agent.journey import Samples
 
@@ -58,7 +59,7 @@ def streams(
     models: Mapping[str, LoadedModel], plan: Plan, method: Method, session: Session, board: Board
 ) -> list[Result]:
     ecg = {name: model for name, model in models.items() if model.artifact.manifest.signal == "ecg"}
-    with one_core(method.core) as core:
+    with one_core(method.core) as core, settled():
         run = Run("streams", method, session, board)
         return [_raised(ecg, plan, run, core)]
 

@@ -11,6 +11,7 @@ from typing import Any
 from edge_agent import config
 from edge_agent.config import InferenceConfig
 from edge_agent.inference.tpu import devices
+from edge_agent.shown import plain
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -39,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     else:
         for line in lines(found):
-            print(line)
+            print(plain(line))
     return int(not found["usable"])
 
 
@@ -61,7 +62,9 @@ def look(settings: InferenceConfig) -> dict[str, Any]:
         if kernel is None
         else [{"type": one.kind, "path": one.path, "remedy": one.remedy or None} for one in kernel],
         "temperature_c": devices.temperature_c(tpu.sysfs),
-        "usable": library is not None and (kernel is None or len(refused) < len(kernel)),
+        "usable": library is not None
+        and "error" not in asked
+        and (len(refused) < len(kernel) if kernel is not None else bool(asked.get("devices"))),
     }
 
 

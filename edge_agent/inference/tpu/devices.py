@@ -58,6 +58,17 @@ def wanted(found: list[Found], device: str) -> list[Found]:
     return those[int(index) : int(index) + 1] if index else those
 
 
+def missing(sysfs: Path, device: str) -> str | None:
+    """Why there is nothing that ``device`` may mean, or none that may be opened; None where it may be tried."""
+    found = devices(sysfs)
+    if found is None:
+        return None
+    those = wanted(found, device)
+    if not those:
+        return f"absent: no Edge TPU{f' {device}' if device else ''} on USB or PCIe"
+    return f"refused: {those[0].remedy}" if all(one.remedy for one in those) else None
+
+
 def temperature_c(sysfs: Path = Path("/sys")) -> float | None:
     """Of the hottest one; None where none tells (a USB stick has no thermometer)."""
     degrees = []

@@ -103,7 +103,14 @@ class Engines:
         model = self._models.get(name)
         if self._wanted(name) == "cpu":
             return "as configured"
-        return NO_FILE if model is None or model.artifact.edgetpu is None else "the TPU is not proven yet"
+        if model is None or model.artifact.edgetpu is None:
+            return f'{NO_FILE}; engine = "tpu" is configured' if self._wanted(name) == "tpu" else NO_FILE
+        return "the TPU is not proven yet"
+
+    @property
+    def _nobody(self) -> str:
+        asked = any(self._wanted(name) == "tpu" for name in self._models)
+        return f'{NOBODY}, though engine = "tpu" is configured' if asked else NOBODY
 
     def message(self, device: str, session: str) -> events.EngineState:
         statuses = [one.status for one in self._supervisors]
@@ -125,7 +132,7 @@ class Engines:
             session=session,
             time=datetime.now(UTC),
             state=state,  # type: ignore[arg-type]  # one of those that a Status has
-            reason="; ".join(dict.fromkeys(one.reason for one in those)) or NOBODY,
+            reason="; ".join(dict.fromkeys(one.reason for one in those)) or self._nobody,
             since=min((one.since for one in those), default=self._since),
             degradations=sum(one.degradations for one in self._supervisors),
             recoveries=sum(one.recoveries for one in self._supervisors),

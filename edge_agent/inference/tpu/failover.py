@@ -58,9 +58,11 @@ class RemoteEngine:
             variables=False,
             index=manifest.output.holds == "index",
             where=where,
+            arrays=remote.arrays,
         )
 
     def invoke(self, inputs: tuple[Samples, ...]) -> Samples:
+        self.remote.wake()
         return self._bound.run(inputs)
 
 

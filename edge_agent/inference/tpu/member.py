@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
 from edge_agent.inference.artifact import Artifact
 from edge_agent.inference.engine import Engine
+from edge_agent.inference.tflite.file import Tflite
 from edge_agent.inference.tpu.choice import Choice, Timing
 from edge_agent.inference.tpu.failover import FailoverEngine
 from edge_agent.inference.tpu.settings import EngineName
@@ -31,8 +31,8 @@ class Member:
     cpu: Timing | None = None
     tpu: Timing | None = None
     # Kept, since a TPU that comes back must not take time from the streams that it can do without:
-    signature: Mapping[str, int] | None = None
-    """The file's own names of its inputs, once it was vetted."""
+    vetted: Tflite | None = None
+    """The file, once it was read and found fit to be run."""
     beside: Engine | None = None
     """A second CPU engine to be timed against the TPU: the other one is the models' thread's."""
 

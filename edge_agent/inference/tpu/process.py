@@ -25,11 +25,15 @@ from typing import Any
 import numpy as np
 
 from edge_agent.errors import ArtifactError, EngineError
-from edge_agent.inference.tpu.child import ANSWER, CALL, INVOKE, LOAD, MOST_BYTES
+from edge_agent.inference.tpu.child import ANSWER, ASK, LOAD, MOST_BYTES
 
 CHILD = Path(__file__).with_name("child.py")
 MOST_ANSWER = 4096
 """Of a call. Room for more would be made, and touched, at every one."""
+AWAKE_NS = 200_000
+"""Who waits for a brief call looks for its answer so long before going to sleep: waking takes as long as the call."""
+BRIEF_NS = 300_000
+"""Of a longer call the waking is a small part, and looking for so long would be the processor's time for nothing."""
 MOST_SHARED = 64 * 1024 * 1024
 MOST_SAID = 1 << 20
 """Of what a library prints: kept in memory for the reason, emptied beyond this."""
@@ -43,6 +47,10 @@ ENDED = "ended"
 
 class TpuFault(EngineError):
     """The TPU, its library or its process failed; the text is the reason."""
+
+
+class TpuHung(TpuFault):
+    """Loading does not come to an end: what a device does, not a file."""
 
 
 class TpuLate(RuntimeError):
@@ -59,11 +67,12 @@ class Remote:
         """A call is given up on after so long; set by whoever calls."""
         self._slot = int(said["slot"])
         self._details: dict[str, list[dict[str, Any]]] = {"input": [], "output": []}
-        self._views: dict[int, np.ndarray[Any, Any]] = {}
+        self.arrays: dict[int, np.ndarray[Any, Any]] = {}
+        """The tensors, by index: what is written there needs no ``set_tensor``."""
         for detail in said["tensors"]:
             shape, dtype = [int(size) for size in detail["shape"]], np.dtype(str(detail["dtype"]))
             view = np.frombuffer(memory, dtype, math.prod(shape), int(detail["offset"]))
-            self._views[int(detail["index"])] = view.reshape(shape)
+            self.arrays[int(detail["index"])] = view.reshape(shape)
             self._details[detail["kind"]].append({**detail, "dtype": dtype.type})
 
     def get_input_details(self) -> list[dict[str, Any]]:
@@ -73,7 +82,13 @@ class Remote:
         return self._details["output"]
 
     def set_tensor(self, index: int, values: np.ndarray[Any, Any]) -> None:
-        self._views[index][...] = values
+        own = self.arrays[index]
+        if values is not own:
+            own[...] = values
+
+    def wake(self) -> None:
+        """A call is about to come: the process wakes while its inputs are still being written."""
+        self.process.wake(self._slot)
 
     def invoke(self) -> None:
         """TpuLate or TpuFault."""
@@ -82,7 +97,8 @@ class Remote:
             raise TpuLate
 
     def get_tensor(self, index: int) -> np.ndarray[Any, Any]:
-        return self._views[index].copy()  # the next call writes there
+        """As it is until the next call."""
+        return self.arrays[index]
 
     def reset_all_variables(self) -> None:
         """Done at every call, over there."""
@@ -94,6 +110,8 @@ class TpuProcess:
     def __init__(self, python: Path | None = None) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._socket = ours
+        asks, self._asks = os.pipe()
+        self._answers, answers = os.pipe()
         self._said = os.memfd_create("edge-agent-tpu-said", os.MFD_CLOEXEC)
         fcntl.fcntl(self._said, fcntl.F_SETFL, os.O_APPEND)
         self._waiting: int | None = None  # the number of a call that has not been answered
@@ -102,21 +120,24 @@ class TpuProcess:
         self.own_ns = 0
         """What the last call took inside the interpreter."""
         self._poll = select.poll()
-        self._poll.register(ours, select.POLLIN)
+        self._poll.register(self._answers, select.POLLIN)
+        given = [theirs.fileno(), asks, answers]
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [str(python or sys.executable), str(CHILD), str(theirs.fileno()), str(os.getpid())],
+                    [str(python or sys.executable), str(CHILD), str(given[0]), str(os.getpid()), *map(str, given[1:])],
                     stdin=subprocess.DEVNULL,
                     stdout=self._said,
                     stderr=self._said,
-                    pass_fds=(theirs.fileno(),),
+                    pass_fds=given,
                     process_group=0,  # of the same session: the kernel shares its time out by sessions
                 )
         except OSError as error:
-            ours.close()
-            os.close(self._said)
+            self._close()
             raise TpuFault(f"no process for the TPU: {error.strerror or error}") from None
+        finally:
+            os.close(asks)
+            os.close(answers)
 
     @property
     def pid(self) -> int:
@@ -124,23 +145,37 @@ class TpuProcess:
 
     def fileno(self) -> int:
         """For who wants to wait until it ends: poll() reports POLLHUP."""
-        return self._socket.fileno()
+        return self._answers
 
     # -- loading -------------------------------------------------------------------------------------------------
 
     def load(
-        self, tflite: bytes, delegate: str, options: dict[str, str], limit_s: float, where: str = "model"
+        self,
+        tflite: bytes,
+        delegate: str,
+        options: dict[str, str],
+        limit_s: float,
+        where: str = "model",
+        *,
+        variables: bool = True,
     ) -> Remote:
-        """A file into the TPU's process; ArtifactError if it is not what the manifest may describe."""
+        """A file into the TPU's process; ArtifactError if it is not what the manifest may describe.
+
+        ``variables``: whether it may remember from call to call, and is to be made to forget.
+        """
         deadline = time.monotonic() + limit_s
         with self._file(tflite) as file:
             try:
-                self._socket.send(LOAD + json.dumps({"delegate": delegate, "options": options}).encode())
+                os.write(self._asks, ASK.pack(0, LOAD))
+                asked = {"delegate": delegate, "options": options, "variables": variables}
+                self._socket.send(json.dumps(asked).encode())
                 socket.send_fds(self._socket, [b"F"], [file])
             except OSError:
                 raise TpuFault(f"loading: {self.epitaph()}") from None
-        if not self._poll.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
-            raise TpuFault(f"hung: loading took more than {limit_s:g} s; may this user open the device?")
+        poll = select.poll()
+        poll.register(self._socket, select.POLLIN)
+        if not poll.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
+            raise TpuHung(f"hung: loading took more than {limit_s:g} s; may this user open the device?")
         try:
             answer, files, _, _ = socket.recv_fds(self._socket, MOST_BYTES, 1)
         except OSError:
@@ -186,26 +221,31 @@ class TpuProcess:
         """Whether it may be asked: False while an earlier call, given up on, has not been answered."""
         return self._waiting is None or self.answered(0)
 
+    def wake(self, slot: int) -> None:
+        """A call of this file is about to come. Only where ``ready``."""
+        with contextlib.suppress(OSError):  # the call will say it
+            os.write(self._asks, ASK.pack(0, slot))
+
     def begin(self, slot: int) -> None:
         """Ask for what lies in the shared memory; ``answered`` waits."""
-        self._number = (self._number + 1) & 0xFFFFFFFF
+        self._number = (self._number & 0x7FFFFFFF) + 1  # never 0
         self._began = time.monotonic()
         self._waiting = self._number
         try:
-            self._socket.send(INVOKE + CALL.pack(slot, self._number), socket.MSG_DONTWAIT)
+            os.write(self._asks, ASK.pack(self._number, slot))
         except OSError:
             raise TpuFault(ENDED) from None
 
     def answered(self, limit_s: float) -> bool:
         """Whether the answer has come, or comes within this time of the call's beginning; TpuFault if it is none."""
+        poll = self._poll.poll
         wait_ms = math.ceil(limit_s * 1000)
+        if wait_ms and self.own_ns < BRIEF_NS:
+            self._look_out(min(AWAKE_NS, round(limit_s * 1e9)))
         while True:
-            if not self._poll.poll(wait_ms):
+            if not poll(wait_ms):
                 return False
-            try:
-                message = self._socket.recv(MOST_ANSWER)
-            except OSError:
-                message = b""
+            message = os.read(self._answers, MOST_ANSWER)
             if not message:
                 raise TpuFault(ENDED)
             well, number, self.own_ns = ANSWER.unpack_from(message)
@@ -216,6 +256,13 @@ class TpuProcess:
             if not well:
                 raise TpuFault(f"failed at a call: {message[ANSWER.size :].decode(errors='replace')}")
             return True
+
+    def _look_out(self, most_ns: int) -> None:
+        """Until there is something to be read, without sleeping; whoever else wants this processor gets it in between."""
+        poll, let_others, now_ns = self._poll.poll, os.sched_yield, time.perf_counter_ns
+        ends = now_ns() + most_ns
+        while not poll(0) and now_ns() < ends:
+            let_others()
 
     # -- the end -------------------------------------------------------------------------------------------------
 
@@ -255,11 +302,15 @@ class TpuProcess:
             self._process.wait(REAP_S)
         except subprocess.TimeoutExpired:
             return False
-        self._socket.close()
-        if self._said >= 0:
-            os.close(self._said)
-            self._said = -1
+        self._close()
         return True
+
+    def _close(self) -> None:
+        self._socket.close()
+        for one in (self._asks, self._answers, self._said):
+            if one >= 0:
+                os.close(one)
+        self._asks = self._answers = self._said = -1
 
 
 def _refusal(said: dict[str, Any]) -> str:

@@ -7,12 +7,14 @@ and takes them away.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import select
 import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +25,7 @@ from edge_agent.inference.tpu import devices
 from edge_agent.inference.tpu.choice import Timing, choose, measure
 from edge_agent.inference.tpu.failover import Counters, RemoteEngine, Seat
 from edge_agent.inference.tpu.member import Member, State, Status
-from edge_agent.inference.tpu.process import ENDED, TpuFault, TpuLate, TpuProcess
+from edge_agent.inference.tpu.process import ENDED, TpuFault, TpuHung, TpuLate, TpuProcess
 from edge_agent.inference.tpu.settings import TpuConfig
 
 log = logging.getLogger(__name__)
@@ -54,9 +56,9 @@ class Supervisor:
         self.degradations = self.recoveries = 0
         self.last_reason: str | None = None
         self._settings, self._device, self._say = settings, device, say
+        self._hung = f"hung: no answer in {settings.hang_ms:g} ms"
         self._process: TpuProcess | None = None
-        self._loaded: dict[str, RemoteEngine] = {}
-        self._unreaped: list[TpuProcess] = []
+        self._loaded, self._unreaped = dict[str, RemoteEngine](), list[TpuProcess]()
         self._lock = threading.Lock()  # speaking with the process
         self._wake_fd = -1  # before the start and after the end
         self._mail = threading.Lock()
@@ -72,6 +74,8 @@ class Supervisor:
         self._failures = 0
         self._due = self._up_since = self._next_canary = 0.0
         self._canary = 0
+        self._at = ""  # the model whose file is being loaded or proven
+        self._aside_due = math.inf  # when files that were set aside are tried again
         self._thread = threading.Thread(target=self._run, name=f"tpu{device.replace(':', '-')}", daemon=True)
 
     # -- from any thread -----------------------------------------------------------------------------------------
@@ -170,12 +174,18 @@ class Supervisor:
                 self.tried = True
         elif measuring:
             self._unseat()
-            self._seat()
+            try:
+                self._seat()
+            except TpuFault as fault:
+                self._down(fault.what)
+        elif self._aside_due <= now:
+            self._drop()
+            self._begin()
         else:
             self._look(self._process, now)
         if self._process is None:
             return IDLE_S if self._settled else max(0.0, self._due - time.monotonic())
-        next_look = min(self._next_canary, time.monotonic() + LOOK_S)
+        next_look = min(self._next_canary, self._aside_due, time.monotonic() + LOOK_S)
         waited_s = self._process.waited_s
         if waited_s:
             next_look = min(next_look, time.monotonic() + self._settings.hang_ms / 1000 - waited_s)
@@ -202,82 +212,94 @@ class Supervisor:
         settings = self._settings
         library = devices.find_library(settings.delegate)
         if library is None:
-            named = settings.delegate or "libedgetpu.so.1, in the usual places"
-            self._absent(f"absent: no library: {named}")
+            self._absent(f"absent: no library: {settings.delegate or 'libedgetpu.so.1, in the usual places'}")
             return
-        found = devices.devices(settings.sysfs)
-        if found is not None:
-            those = devices.wanted(found, self._device)
-            if not those:
-                self._absent(f"absent: no Edge TPU{f' {self._device}' if self._device else ''} on USB or PCIe")
-                return
-            if all(one.remedy for one in those):
-                self._absent(f"refused: {those[0].remedy}")
-                return
+        missing = devices.missing(settings.sysfs, self._device)
+        if missing is not None:
+            self._absent(missing)
+            return
         hot = devices.temperature_c(settings.sysfs)
         limit_c = settings.max_temp_c - (COOLER_C if self._was_hot else 0.0)
         if hot is not None and hot >= limit_c:
             self._absent(f"too hot: {hot:.1f} C, used again below {limit_c:.1f} C")
             return
         self._was_hot = False
-        self.counters.tpu_tries += 1
-        try:
-            process = self._process = TpuProcess(settings.python)
-            if self._stopping:
+        aside: dict[str, str] = {}
+        self._aside_due = math.inf
+        while not self._stopping:
+            try:
+                self._load(library, aside)
+                self._seat(bool(aside))
                 return
-            options = {**settings.options, **({"device": self._device} if self._device else {})}
-            self._loaded = {}
-            for name, member in self.members.items():
-                member.fault = ""
-                where = str(member.artifact.folder / "model_edgetpu.tflite")
-                try:
-                    if member.signature is None:
-                        member.signature = vetted(member.tflite, where, compiled=True).signature
-                    remote = process.load(member.tflite, str(library), options, settings.load_s, where)
-                    self._loaded[name] = RemoteEngine(member.artifact, remote, where, member.signature)
-                except ArtifactError as error:
-                    member.fault = error.what
-            self._seat()
-        except TpuFault as fault:
-            self._down(fault.what)
+            except TpuFault as fault:
+                if not self._set_aside(fault, aside):
+                    return
 
-    def _seat(self) -> None:
-        """Prove, time and choose; then the models' thread may ask."""
+    def _load(self, library: Path, aside: Mapping[str, str]) -> None:
+        """A process with all files but those; TpuFault."""
+        settings, self._loaded, self._at = self._settings, {}, ""
+        self.counters.tpu_tries += 1
+        process = self._process = TpuProcess(settings.python)
+        options = {**settings.options, **({"device": self._device} if self._device else {})}
+        for name, member in self.members.items():
+            member.fault = f"{name}: {aside[name]}" if name in aside else ""
+            if member.fault or self._stopping:
+                continue
+            where, self._at = str(member.artifact.folder / "model_edgetpu.tflite"), name
+            try:
+                file = member.vetted = member.vetted or vetted(member.tflite, where, compiled=True)
+                remote = process.load(
+                    member.tflite, str(library), options, settings.load_s, where, variables=file.variables
+                )
+                self._loaded[name] = RemoteEngine(member.artifact, remote, where, file.signature)
+            except ArtifactError as error:
+                member.fault = error.what
+
+    def _set_aside(self, fault: TpuFault, aside: dict[str, str]) -> bool:
+        """One file that ends the process must not take the TPU from the others; what takes it from all of them is no file's fault."""
+        if isinstance(fault, TpuHung) or not self._at or len(aside) + 1 == len(self.members):
+            self._down(next(iter(aside.values()), fault.what))
+            return False
+        process = self._process
+        aside[self._at] = process.epitaph() if process is not None and fault.what == ENDED else fault.what
+        log.warning("models: %s: %s; trying the TPU without it", self._at, aside[self._at])
+        self._drop()
+        return True
+
+    def _seat(self, without_some: bool = False) -> None:
+        """Prove, time and choose; then the models' thread may ask. TpuFault."""
         try:
             with self._lock:  # a window that found its seat a moment ago is still on its way, or goes to the CPU
                 seats = self._proven()
         except TpuLate:
-            self._down(self._hung)
-            return
-        except TpuFault as fault:
-            self._down(fault.what)
-            return
+            raise TpuHung(self._hung) from None
         for name, seat in seats.items():
             self.members[name].engine.seat = seat
-        seated = len(seats)
         faults = [member.fault for member in self.members.values() if member.fault]
-        if faults and not seated:
+        if faults and not seats:
             self._down(faults[0])
             return
         self._up_since = time.monotonic()
+        if without_some:
+            self._failures += 1
+            self._aside_due = self._up_since + self._hold_s()
         self._next_canary = self._up_since + self._settings.canary_s
-        self._was_in_use = self._seated = bool(seated)
+        self._was_in_use = self._seated = bool(seats)
         if faults:
             self._set("degraded", faults[0])
-        elif seated:
+        elif seats:
             chosen = [one for one in self.members.values() if one.choice.engine == "tpu"]
             self._set("tpu", "; ".join(f"{one.artifact.name}: {one.choice.why}" for one in chosen))
         else:
             self._drop()
             self._settled, self._failures = True, 0
-            those = "; ".join(f"{one.artifact.name}: {one.choice.why}" for one in self.members.values())
-            self._set("cpu", those)
+            self._set("cpu", "; ".join(f"{one.artifact.name}: {one.choice.why}" for one in self.members.values()))
 
     def _proven(self) -> dict[str, Seat]:
         """Seats for the models that compute rightly there, and are to run there. TpuFault, TpuLate."""
         seats = {}
         for name, engine in self._loaded.items():
-            member = self.members[name]
+            member, self._at = self.members[name], name
             tolerance = member.artifact.manifest.golden.tolerance
             engine.remote.limit_s = self._settings.hang_ms / 1000
             off = verify(member.artifact, engine)
@@ -305,10 +327,6 @@ class Supervisor:
             fault=self._failed,
             late=self._wake,
         )
-
-    @property
-    def _hung(self) -> str:
-        return f"hung: no answer in {self._settings.hang_ms:g} ms"
 
     # -- watching ------------------------------------------------------------------------------------------------
 
@@ -398,8 +416,7 @@ class Supervisor:
         process = self._process
         if process is not None and reason == ENDED:
             reason = process.epitaph()
-            found = devices.devices(self._settings.sysfs)
-            if found is not None and not devices.wanted(found, self._device):
+            if (devices.missing(self._settings.sysfs, self._device) or "").startswith("absent"):
                 reason = f"unplugged: {reason}"
         self._drop()
         self.counters.tpu_faults += self._seated
