@@ -1,13 +1,19 @@
 """Random scripts of the simulated patient: is every scripted alarm raised within 10 s of its definition's being met,
 and none that is not scripted?
 
-    python benchmarks/alarms_simulated.py [--scripts 1000] [--first 0] [--snr 12 30]
+    python -m benchmarks.alarms_simulated [--scripts 1000] [--first 0] [--snr 12 30]
+    python -m benchmarks.alarms_simulated --scripts 100 --snr 0 0
+
+Interrupted (SIGINT), it prints the table of what was done.
 
 A script is drawn from its seed alone: six events (`sources.simulated.script.random_script`), each between stretches
 of sinus rhythm, with noise of --snr dB on
 the ECG all along; the events called noise are at -6 to 0 dB, where the technical alarm is wanted instead of clinical
 ones. The patient knows the truth
-(`truth.Expectation`); limits are the defaults. tests/alarms/test_simulated_scripts.py runs a few of these.
+(`truth.Expectation`); limits are the defaults. Under 12 dB nothing clinical is expected: the last table counts, by kind,
+what was raised all the same where the script has it and where it has not, and in how many scripts the technical alarm
+came. An alarm that is raised more than once in its episode is listed as said again. tests/alarms/test_simulated_scripts.py runs
+a few of these.
 """
 
 from __future__ import annotations
@@ -35,6 +41,12 @@ MODELS = ("ecg-beat-aami", "ecg-af-rr")
 LATEST_S = 10.0
 AFTER_S = 15.0
 """So long after an episode its alarm may still come, and is not one that nobody scripted."""
+OF_ECG = frozenset(
+    {
+        *("asystole", "ventricular_fibrillation", "ventricular_tachycardia", "bradycardia", "tachycardia", "pause"),
+        *("atrial_fibrillation", "ventricular_run", "ventricular_couplet", "ventricular_bigeminy", "pulse_lost"),
+    }
+)
 
 
 def due_s(kind: str, episode: TrueEpisode) -> float:
@@ -65,6 +77,12 @@ class Outcome:
     late: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
     unscripted: list[str] = field(default_factory=list)
+    again: list[str] = field(default_factory=list)
+    """Raised a second time in one episode."""
+    from_ecg: Counter[tuple[str, bool]] = field(default_factory=Counter)
+    """Clinical alarms that were raised of the ECG, by kind and whether the script has them there."""
+    technical: int = 0
+    """Scripts in which `ecg_noise` was raised."""
     delays_s: dict[str, list[float]] = field(default_factory=dict)
     """From the definition's being met, as far as the script tells; negative where it was met sooner than at the latest."""
     own_delays_s: dict[str, list[float]] = field(default_factory=dict)
@@ -76,6 +94,9 @@ class Outcome:
         self.late += other.late
         self.missed += other.missed
         self.unscripted += other.unscripted
+        self.again += other.again
+        self.from_ecg += other.from_ecg
+        self.technical += other.technical
         self.seconds += other.seconds
         for mine, theirs in ((self.delays_s, other.delays_s), (self.own_delays_s, other.own_delays_s)):
             for kind, listed in theirs.items():
@@ -93,7 +114,8 @@ def judge_script(seed: int, judge: Judge, snr_db: tuple[float, float] | None = (
     patient = SimulatedPatient(FS, CHANNELS, random_script(seed, snr_db=snr_db), seed)
     alarms = alarms_of(patient, judge)
     episodes = patient.truth.episodes
-    outcome = Outcome(seconds=episodes[-1].end / FS)
+    noise = any(alarm.kind == "ecg_noise" and alarm.state == "raised" for alarm in alarms)
+    outcome = Outcome(seconds=episodes[-1].end / FS, technical=int(noise))
     for episode in episodes:
         for kind in episode.expected:
             _expected(seed, kind, episode, alarms, outcome)
@@ -101,6 +123,8 @@ def judge_script(seed: int, judge: Judge, snr_db: tuple[float, float] | None = (
         if alarm.state != "raised":
             continue
         around = [one for one in episodes if one.first <= alarm.known <= one.end + AFTER_S * FS]
+        if alarm.kind in OF_ECG:
+            outcome.from_ecg[alarm.kind, any(alarm.kind in one.expected + one.tolerated for one in around)] += 1
         if not any(alarm.kind in one.expected + one.tolerated for one in around):
             names = ", ".join(one.name for one in around)
             outcome.unscripted.append(f"{seed}: {alarm.kind} at {alarm.known / FS:.1f} s in {names}: {alarm.evidence}")
@@ -124,6 +148,8 @@ def _expected(seed: int, kind: str, episode: TrueEpisode, alarms: Sequence[event
         else:
             outcome.missed.append(where)
         return
+    if len(said) > 1 and kind in OF_ECG:
+        outcome.again.append(f"{where}: raised {len(said)} times")
     outcome.raised[kind] += 1
     delay_s = (said[0].known - episode.first) / FS - due_s(kind, episode)
     outcome.delays_s.setdefault(kind, []).append(delay_s)
@@ -139,16 +165,19 @@ def main() -> int:
     parser.add_argument("--snr", type=float, nargs=2, default=(12.0, 30.0), metavar=("LOW", "HIGH"))
     arguments = parser.parse_args()
     judge = Judge(load_models(shipped_models(), list(MODELS)))
-    total = Outcome()
-    for seed in range(arguments.first, arguments.first + arguments.scripts):
-        outcome = judge_script(seed, judge, tuple(arguments.snr))
-        for line in (*outcome.missed, *outcome.late, *outcome.unscripted):
-            print(line, flush=True)
-        total.add(outcome)
+    total, done = Outcome(), 0
+    try:
+        for seed in range(arguments.first, arguments.first + arguments.scripts):
+            outcome = judge_script(seed, judge, tuple(arguments.snr))
+            for what in ("missed", "late", "unscripted", "again"):
+                for line in getattr(outcome, what):
+                    print(f"{what} {line}", flush=True)
+            total.add(outcome)
+            done += 1
+    except KeyboardInterrupt:  # what was done counts
+        pass
     low, high = arguments.snr
-    print(
-        f"\n{arguments.scripts} scripts from seed {arguments.first}, {total.seconds / 3600:.1f} h, {low:g} to {high:g} dB\n"
-    )
+    print(f"\n{done} scripts from seed {arguments.first}, {total.seconds / 3600:.1f} h, {low:g} to {high:g} dB\n")
     print("| alarm | raised | missed | late | unscripted | delay s, median | longest |\n|---|---|---|---|---|---|---|")
     for kind in sorted({*total.raised, *(line.split()[1] for line in (*total.missed, *total.unscripted))}):
         missed, late, extra = (
@@ -158,6 +187,11 @@ def main() -> int:
         print(
             f"| {kind} | {total.raised[kind]} | {missed} | {late} | {extra} | {np.median(delays):.1f} | {max(delays):.1f} |"
         )
+    if low < 12.0:
+        print(f"\necg_noise was raised in {total.technical} of {done} scripts\n")
+        print("| clinical alarm from the ECG | where the script has it | where it has not |\n|---|---|---|")
+        for kind in sorted({kind for kind, _ in total.from_ecg}):
+            print(f"| {kind} | {total.from_ecg[kind, True]} | {total.from_ecg[kind, False]} |")
     return int(bool(total.missed or total.late or total.unscripted))
 
 

@@ -7,16 +7,18 @@ import contextlib
 import errno
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from edge_agent import __version__, doctor, install_service, journal, models_cli, ports, simulate, sniff, watch
+from edge_agent import __version__, doctor, heap, install_service, journal, models_cli, ports, simulate, sniff, watch
 from edge_agent.errors import EdgeAgentError, OutputError, SourceError
 from edge_agent.inference.tpu import command as tpu_cli
 from edge_agent.review import command as review
+from edge_agent.shown import lines, plain
 
 if TYPE_CHECKING:
     from edge_agent.inference.judge import Judge
@@ -90,11 +92,16 @@ def build_parser() -> argparse.ArgumentParser:
         " or on the standard output",
     )
     replay.add_argument("--speed", type=_speed, default=None, metavar="max|X", help="default: max")
-    replay.add_argument("--events", type=Path, metavar="FILE.jsonl", help="write every message, one a line")
+    replay.add_argument(
+        "--events", type=Path, metavar="FILE.jsonl", help="write every message, one a line; - for the standard output"
+    )
     replay.add_argument("--annotations", type=Path, metavar="DIR", help="write a WFDB annotation file per record")
     replay.add_argument("--models", metavar="NAME,...", help="default: every shipped model that fits; 'none' for none")
     replay.add_argument(
-        "--config", type=Path, metavar="FILE", help="take limits, detector and models from its first stream"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="take limits, detector and models from its first stream, and every ECG channel, as its agent does",
     )
     replay.add_argument("--all-leads", action="store_true", help="every ECG channel, not just the first")
     replay.add_argument("--fs", type=_positive, help="rate of a CSV without a time column")
@@ -125,15 +132,21 @@ def _speed(text: str) -> float | None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
+    heap.settle()
     from edge_agent import config
     from edge_agent.daemon import Daemon
 
-    return Daemon(config.load(arguments.config), arguments.config).run()
+    status = Daemon(config.load(arguments.config), arguments.config).run()
+    # Python gives handlers back as it takes itself down: one more signal then would make of an end in order a death by a signal.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return status
 
 
 def _check(arguments: argparse.Namespace) -> int:
     from edge_agent import config
     from edge_agent.daemon import models_for
+    from edge_agent.inference.asked_for import missing
     from edge_agent.signal.detectors import make_detector
     from edge_agent.sources.open import try_source
 
@@ -143,7 +156,18 @@ def _check(arguments: argparse.Namespace) -> int:
         fs = getattr(stream.source, "fs", None) or 250.0
         make_detector(fs, f"stream {stream.name}", stream.detector)  # known, its package there, fit for the rate
         try_source(stream)
-    print(f"{arguments.config}: good: {len(settings.stream)} streams, models {', '.join(models) or 'none'}")
+    for text in missing(settings.inference, {name: one.artifact.edgetpu is not None for name, one in models.items()}):
+        print(f"edge-agent: warning: {plain(text)}", file=sys.stderr)
+    if all(stream.models is not None for stream in settings.stream):
+        from edge_agent.alarms.combiner import combiner_of
+
+        if combiner_of(one.artifact for one in models.values()) is None:
+            print(
+                "edge-agent: warning: no stream names a model for second opinions (vt-second-opinion): the request verify answers"
+                " ventricular tachycardia by its scorecard",
+                file=sys.stderr,
+            )
+    print(lines(f"{arguments.config}: good: {len(settings.stream)} streams, models {', '.join(models) or 'none'}"))
     return 0
 
 
@@ -193,7 +217,7 @@ def _replay(arguments: argparse.Namespace) -> int:
                     judge,
                     settings,
                     fs=arguments.fs,
-                    all_leads=arguments.all_leads,
+                    all_leads=arguments.all_leads or arguments.config is not None,  # as its agent would
                     speed=arguments.speed,
                     events_file=events_file,
                     annotations=arguments.annotations,
@@ -201,32 +225,38 @@ def _replay(arguments: argparse.Namespace) -> int:
                 )
             )
     if not arguments.quiet:
-        print_summaries(summaries)
+        with contextlib.redirect_stdout(sys.stderr) if str(arguments.events) == "-" else contextlib.nullcontext():
+            print_summaries(summaries)
     return 0
 
 
 def _verify(arguments: argparse.Namespace, settings: Settings, judge: Judge) -> int:
     from edge_agent.alarms.combiner import combiner_of
-    from edge_agent.verify import read_questions, verify
+    from edge_agent.verify import Answered, Question, read_questions, verify
 
     if arguments.records:
         raise SourceError("--verify names its recordings itself", remedy="leave them out of the command line")
     questions = read_questions(arguments.verify)
-    _not_an_input(arguments.events, [arguments.verify, *{one.record for one in questions}])
+    _not_an_input(arguments.events, [arguments.verify, *{one.record for one in questions if isinstance(one, Question)}])
     combiner = combiner_of(model.artifact for model in judge.models.values())
     with _open_events(arguments.events) as file:
+        unanswered = 0
         for answered in verify(questions, settings, combiner, fs=arguments.fs):
+            if not isinstance(answered, Answered):
+                unanswered += 1
+                print(f"edge-agent: {lines(answered.what)}", file=sys.stderr, flush=True)
+                continue
             line = json.dumps(answered.as_json())
             if file is not None:
                 file.write(line + "\n")
             if file is None:
                 print(line, flush=True)
-    return 0
+    return int(unanswered > 0)
 
 
 def _not_an_input(output: Path | None, records: Sequence[Path]) -> None:
     """Writing over a recording while it is read would empty it."""
-    if output is None or not output.exists():
+    if output is None or str(output) == "-" or not output.exists():
         return
     inputs = [record.with_name(record.name + ending) for record in records for ending in ("", ".hea", ".dat")]
     if any(one.exists() and one.samefile(output) for one in inputs):
@@ -237,6 +267,10 @@ def _not_an_input(output: Path | None, records: Sequence[Path]) -> None:
 def _open_events(path: Path | None) -> Iterator[TextIO | None]:
     if path is None:
         yield None
+        return
+    if str(path) == "-":
+        yield sys.stdout
+        sys.stdout.flush()
         return
     try:
         with open(_at_once(path) if path.is_fifo() else path, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
@@ -263,15 +297,16 @@ def print_summaries(summaries: Sequence[object]) -> None:
     from edge_agent.progress import clock
     from edge_agent.replay import Summary
 
-    print(f"{'record':<16} {'length':>8} {'speed':>7} {'beats':>7} {'abstained':>9}  classes; alarms")
+    print(f"{'record':<16} {'length':>8} {'speed':>7} {'beats':>7}  alarms; each model's classes")
     for one in summaries:
         assert isinstance(one, Summary)
-        labels = " ".join(f"{label}:{count}" for label, count in sorted(one.labels.items())) or "-"
+        by_model = "".join(
+            f"; {plain(model)} " + " ".join(f"{plain(label)}:{count}" for label, count in sorted(labels.items()))
+            for model, labels in sorted(one.labels.items())
+        )
         alarms = " ".join(f"{kind}:{count}" for kind, count in sorted(one.alarms.items())) or "none"
         speed = f"{one.seconds / one.wall_s:.0f}x" if one.wall_s > 0 else "-"
-        print(
-            f"{one.name:<16} {clock(one.seconds):>8} {speed:>7} {one.beats:>7} {one.abstentions:>9}  {labels}; {alarms}"
-        )
+        print(f"{plain(one.name):<16} {clock(one.seconds):>8} {speed:>7} {one.beats:>7}  {alarms}{by_model}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -280,7 +315,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = arguments.run(arguments)
     except EdgeAgentError as error:
-        print(f"edge-agent: {error}", file=sys.stderr)
+        print(f"edge-agent: {lines(error)}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -288,7 +323,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # what no module foresaw: a folder that may not be entered, a name too long
-        print(f"edge-agent: {error}", file=sys.stderr)
+        print(f"edge-agent: {lines(error)}", file=sys.stderr)
         return 1
     return status
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from edge_agent import __version__, config, events, second_opinion
 from edge_agent.alarms.limits import changed
+from edge_agent.collecting import Searches
 from edge_agent.config import Config
 from edge_agent.errors import ConfigError, EdgeAgentError, RequestError, SourceError
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
@@ -134,6 +135,7 @@ class Daemon:
         self._stop = threading.Event()
         self._reload = threading.Event()
         self._life = Life()
+        self._searches = Searches(resident_mb)
         self._fed_at = self._began
         self._status = ""
 
@@ -142,7 +144,11 @@ class Daemon:
             return None
         from edge_agent.review.in_daemon import DaemonPage
 
-        page = DaemonPage(settings, lambda: {one.config.name: (one.state, one.pipeline) for one in self._runners})
+        page = DaemonPage(
+            settings,
+            lambda: {one.config.name: (one.state, one.pipeline) for one in self._runners},
+            lambda: self._outputs.mqtt.connected,
+        )
         self._outputs.page = page
         return page
 
@@ -158,6 +164,7 @@ class Daemon:
         self._worker.start()
         self._say_engine()
         self._models.engines.start()
+        self._searches.begin(time.monotonic())
         for runner in self._runners:
             runner.start()
         if self._page is not None:
@@ -193,6 +200,8 @@ class Daemon:
                 next_waveform = now + WAVEFORM_S
                 self._say_waveforms()
             self._tell_systemd(now)
+            if self._searches.look(now):
+                log.debug("searched for garbage for %.0f ms", self._searches.taken_s * 1000)
             if all(runner.ended.is_set() for runner in self._runners):
                 log.info("every stream has come to its end")
                 return
@@ -320,7 +329,8 @@ class Daemon:
                 return self._silence(pipeline, arguments.get("kind"), arguments.get("seconds"))
             case "acknowledge":
                 pipeline, alarm = self._pipeline(arguments.get("stream")), _alarm_kind(arguments.get("kind"))
-                return {"kind": alarm, "from_sample": pipeline.acknowledge(alarm)}
+                at = pipeline.acknowledge(alarm)
+                return {"kind": alarm, "acknowledged": at is not None, "from_sample": at}
             case "limits":
                 return self._limits(arguments.get("stream"), arguments.get("limits"))
             case "verify":

@@ -110,6 +110,8 @@ class Quality:
     reasons: tuple[str, ...] = ()
     """Empty when good. ECG: lead_off, flat, saturated, noise, wander, hum, disagreement.
     Pressure: lead_off, flat, clipped, damped, flush, drift, noise, calibration."""
+    borne: tuple[str, ...] = ()
+    """Faults that hide no beats: noise that the beats stand out from, hum. Shapes are another matter."""
 
     @property
     def good(self) -> bool:

@@ -33,6 +33,8 @@ class _Stage:
     def __init__(self) -> None:
         self.total = _histogram()
         self.slices: deque[tuple[float, HdrHistogram]] = deque(maxlen=SLICES)
+        self.joined = _histogram()
+        """For ``minute``: a histogram is a circle of objects, and those of every second would wait for the search for garbage."""
 
     def record(self, us: int, now: float) -> None:
         self.total.record_value(us)
@@ -43,11 +45,12 @@ class _Stage:
         self.slices[-1][1].record_value(us)
 
     def minute(self, now: float) -> HdrHistogram:
-        joined = _histogram()
+        """Until it is asked again."""
+        self.joined.reset()
         for began, histogram in self.slices:
             if now - began < SLICE_S * SLICES:
-                joined.add(histogram)
-        return joined
+                self.joined.add(histogram)
+        return self.joined
 
 
 class LatencyBook:

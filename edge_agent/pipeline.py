@@ -15,8 +15,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from statistics import median
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,13 +24,15 @@ from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence
 from edge_agent.alarms.opinion import Combiner, Opinion, opinion
 from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
-from edge_agent.alarms.rules.registry import RULES
-from edge_agent.alarms.scene import NOTHING, Scene, SceneMaker
+from edge_agent.alarms.rules.registry import ARREST, RULES
+from edge_agent.alarms.scene import SceneMaker
+from edge_agent.alarms.vitals import vital_signs
 from edge_agent.clock import StreamClock
 from edge_agent.config import AlarmLimits
 from edge_agent.errors import RequestError
 from edge_agent.inference.feeder import Feeder, Pending, feeders_of
 from edge_agent.inference.manifest import Manifest
+from edge_agent.items import RANK, Item, Tick
 from edge_agent.journey import Beat, BeatShape, Block, Gap, Onset, Pulse, Quality, Texture, Window
 from edge_agent.signal.abp_quality import PressureQuality
 from edge_agent.signal.detectors import make_detector
@@ -47,7 +48,6 @@ PIECE_S = 1.0
 """Longer blocks are taken in pieces, so that the ring need not hold more than a window and a piece."""
 TICKS_PER_S = 4
 VITALS_EVERY_TICKS = 8
-RATE_INTERVALS = 8
 ABSENT_TICKED_S = 90.0
 """Time passes while samples are missing, too: long enough for every alarm to clear, but not tick by tick through a
 night without a board."""
@@ -59,38 +59,7 @@ OPINION_WITHIN_S = 60.0
 """An alarm is judged against the two minutes before it, and two and a half are remembered."""
 AHEAD_S = 2.0
 """A monitor may be quicker than the samples."""
-FRESH_S = 5.0
-"""A vital sign older than this is unknown."""
 
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """Time has passed, although nothing may have happened."""
-
-    known: int
-    scene: Scene = NOTHING
-    """What is known now, for whoever takes this tick later."""
-    last: bool = False
-    """The signal has ended."""
-
-    @property
-    def sample(self) -> int:
-        return self.known
-
-
-Item = Beat | Onset | Pulse | Quality | BeatShape | Texture | Gap | Tick | Pending
-# Of items known at the same sample, what was lost comes first, then what was seen, then what is concluded from it.
-_RANK: dict[type, int] = {
-    Gap: 0,
-    Beat: 1,
-    Onset: 2,
-    Pulse: 3,
-    Quality: 4,
-    BeatShape: 5,
-    Texture: 6,
-    Pending: 7,
-    Tick: 8,
-}
 
 Out = events.Event | Window | Tick | Gap
 """Events leave; windows, ticks and gaps go on to the verdict lane."""
@@ -124,7 +93,9 @@ class Pipeline:
             abp={name: PressureEvidence() for name in info.named("abp")},
             pleth={name: PressureEvidence() for name in info.named("pleth")},
         )
-        self._alarms = AlarmPanel(RULES, fs=info.fs, stamp=stamp, controls=self.controls)
+        there = {signal.kind for signal in info.signals}
+        rules = [rule for rule in RULES if not rule.needs or rule.needs & there]
+        self._alarms = AlarmPanel(rules, fs=info.fs, stamp=stamp, controls=self.controls)
         self._scenes = SceneMaker()
         self._feeders = list(_feeders(info, models))
         self._evidence.rhythm_judged = self._judges_beats()
@@ -250,7 +221,7 @@ class Pipeline:
                 self._next_slide[i] += stride
 
     def _push(self, item: Item) -> None:
-        heapq.heappush(self._heap, (item.known, _RANK[type(item)], item.sample, next(self._order), item))
+        heapq.heappush(self._heap, (item.known, RANK[type(item)], item.sample, next(self._order), item))
 
     def _push_all(self, items: Sequence[Item]) -> None:
         for item in items:
@@ -258,28 +229,27 @@ class Pipeline:
 
     def _drain(self, last: int) -> Iterator[Out]:
         """Everything known by sample ``last``, in order."""
-        while self._heap and self._heap[0][0] <= last:
-            yield from self._take(heapq.heappop(self._heap)[4])
-
-    def _take(self, item: Item) -> Iterator[Out]:
-        match item:
-            case Beat():
-                yield from self._beat(item)
-            case Onset():
-                self._evidence.onset(item)
-            case Pulse():
-                self._evidence.pulse(item)
-            case Quality():
-                yield from self._quality(item)
-            case BeatShape():
-                self._evidence.shape(item)
-            case Texture():
-                self._evidence.texture(item)
-            case Pending():
-                yield self._window(item)
-            case Tick():
-                yield from self._tick(item.known)
-                yield Tick(item.known, self._scenes.scene(self._evidence, item.known)) if self._feeders else item
+        heap, evidence = self._heap, self._evidence
+        while heap and heap[0][0] <= last:
+            item = heapq.heappop(heap)[4]
+            match item:
+                case Tick():
+                    yield from self._tick(item.known)
+                    yield Tick(item.known, self._scenes.scene(evidence, item.known)) if self._feeders else item
+                case Texture():
+                    evidence.texture(item)
+                case Quality():
+                    yield from self._quality(item)
+                case Pending():
+                    yield self._window(item)
+                case Beat():
+                    yield from self._beat(item)
+                case BeatShape():
+                    evidence.shape(item)
+                case Onset():
+                    evidence.onset(item)
+                case Pulse():
+                    evidence.pulse(item)
 
     def waveform(self, reader: str) -> events.Waveform | None:
         """What the ring has for this reader since it last asked; may be called from another thread."""
@@ -307,7 +277,11 @@ class Pipeline:
 
     def opinion(self, kind: str, at: int | None, combiner: Combiner | None) -> tuple[int, Opinion]:
         """The second opinion on an alarm at this sample (None: now); may be called from another thread, and delays nothing."""
-        now = self.ring.end
+        now, lost = self.ring.end, self._evidence.absent_since
+        if at is None and lost is not None:  # what was last seen is no answer for now
+            since = self.clock.utc(lost)
+            when = f"sample {lost}" if since is None else since.isoformat(timespec="seconds")
+            return now, Opinion("cannot say", 0.5, f"no signal since {when}", {"no_signal_since_sample": lost})
         asked = now if at is None else at
         if asked > now + AHEAD_S * self.fs:
             raise RequestError(f"sample {asked} has not come yet; the stream is at {now}")
@@ -322,8 +296,10 @@ class Pipeline:
         self.controls.silences[kind] = until
         return until
 
-    def acknowledge(self, kind: str) -> int:
-        """From which sample it counts as acknowledged; may be called from another thread."""
+    def acknowledge(self, kind: str) -> int | None:
+        """From which sample it counts as acknowledged, None where no such alarm stands; may be called from another thread."""
+        if not self.controls.stands(kind):
+            return None
         at = self.controls.acknowledged[kind] = self.ring.end
         return at
 
@@ -377,6 +353,10 @@ class Pipeline:
     def _window(self, pending: Pending) -> Window:
         channels = pending.feeder.channels
         reasons = tuple(dict.fromkeys(reason for name in channels for reason in self._evidence.worth(name).reasons))
+        if not reasons and any(lead.worth.clean for lead in self._evidence.ecg.values()):
+            # Where a lead is clean a model is shown no other: what noise leaves of a beat is for want of better.
+            listed = (self._evidence.worth(name).quality for name in channels)
+            reasons = tuple(dict.fromkeys(reason for one in listed if one is not None for reason in one.borne))
         if pending.feeder.manifest.task in JUDGES_QUALITY:
             reasons = tuple(reason for reason in reasons if reason == "lead_off")
         return pending.feeder.cut(pending, self.ring, reasons)
@@ -387,39 +367,12 @@ class Pipeline:
         bad_since = {name: lead.worth.bad_since if absent is None else absent for name, lead in leads}
         yield from self._rhythm_changed(self._rhythm.tick(now, bad_since))
         yield from self._alarms.step(self._evidence, now, self.limits, self._moment)
+        self._evidence.standing = standing = self._alarms.standing
+        if standing & ARREST:
+            self._evidence.arrest_until = now
         if (now // self._tick_step) % VITALS_EVERY_TICKS == 0:
-            yield self._vitals(now)
-
-    def _vitals(self, now: int) -> events.Vitals:
-        fresh = now - FRESH_S * self.fs
-        rate: float | None = None
-        for lead in self._evidence.ecg.values():
-            beats = [beat for beat in list(lead.beats)[-RATE_INTERVALS - 1 :] if beat >= lead.since]
-            if lead.worth.good and len(beats) >= 3 and beats[-1] >= fresh:
-                rate = 60 * self.fs / median(b - a for a, b in itertools.pairwise(beats))
-                break
-        pulse: Pulse | None = None
-        for line in self._evidence.abp.values():
-            good = [one for one in line.pulses if not one.reasons and one.end >= fresh]
-            if line.worth.good and good:
-                pulse = good[-1]
-                break
-        pulse_rate: float | None = None
-        for line in (*self._evidence.abp.values(), *self._evidence.pleth.values()):
-            rates = [
-                one.rate_per_min for one in list(line.pulses)[-RATE_INTERVALS:] if one.rate_per_min and one.end >= fresh
-            ]
-            if line.worth.good and len(rates) >= 2:
-                pulse_rate = median(rates)
-                break
-        return events.Vitals(
-            **self._stamp(events.Vitals, now, now, self._moment),  # type: ignore[arg-type]
-            heart_rate_per_min=rate,
-            systolic_mmhg=None if pulse is None else pulse.systolic,
-            diastolic_mmhg=None if pulse is None else pulse.diastolic,
-            mean_mmhg=None if pulse is None else pulse.mean,
-            pulse_rate_per_min=pulse_rate,
-        )
+            stamp = self._stamp(events.Vitals, now, now, self._moment)
+            yield events.Vitals(**stamp, **vital_signs(self._evidence, now))  # type: ignore[arg-type]
 
     def _absence(self, until: int) -> Iterator[Out]:
         """Samples do not come: decide what can be decided, forget what must not be bridged, and let time pass."""

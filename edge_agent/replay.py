@@ -13,9 +13,10 @@ from edge_agent import events
 from edge_agent.clock import RecordedClock
 from edge_agent.config import AlarmLimits, StreamConfig
 from edge_agent.inference.judge import Judge, by_default
+from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.outputs.annotations import AnnotationWriter
-from edge_agent.pipeline import Pipeline, Tick
+from edge_agent.pipeline import Pipeline
 from edge_agent.progress import Progress
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.open import WFDB_ENDINGS, open_recording, record_name, with_kinds
@@ -27,6 +28,7 @@ from edge_agent.verdicts import VerdictLane
 
 SESSION = "replay"
 BLOCK_S = 1.0
+ABSTAINED = "abstained"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +57,16 @@ class Summary:
     seconds: float
     wall_s: float
     beats: int = 0
-    labels: Counter[str] = field(default_factory=Counter)
-    abstentions: int = 0
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
+    """Of each model; an abstention is under ABSTAINED."""
     alarms: Counter[str] = field(default_factory=Counter)
 
     def see(self, event: events.Event) -> None:
         match event:
             case events.Beat():
                 self.beats += 1
-            case events.Verdict(label=None):
-                self.abstentions += 1
-            case events.Verdict(label=str(label)):
-                self.labels[label] += 1
+            case events.Verdict():
+                self.labels.setdefault(event.model, Counter())[ABSTAINED if event.label is None else event.label] += 1
             case events.Alarm(state="raised"):
                 self.alarms[event.kind] += 1
 

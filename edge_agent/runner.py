@@ -17,8 +17,9 @@ from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceL
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.inference.manifest import Manifest
 from edge_agent.inference.worker import InferenceWorker
+from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
-from edge_agent.pipeline import Pipeline, Tick
+from edge_agent.pipeline import Pipeline
 from edge_agent.sources.base import Counts, Source, StreamInfo
 from edge_agent.sources.open import open_source
 from edge_agent.stamp import Moment, Stamp
@@ -44,6 +45,34 @@ class Counters:
     samples: int = 0
     lost: int = 0
     restarts: int = 0
+
+
+class Asked(threading.Event):
+    """A stream's ``stop`` as its source has it. A source asks for it at least every half second while it waits for somebody to
+    speak (`sources.base`), and each time it does, ``passes`` is called: time passes although nothing came."""
+
+    def __init__(self, stop: threading.Event, passes: Callable[[], None]) -> None:
+        super().__init__()
+        self._told = stop
+        self._passes = passes
+        self._of = threading.get_ident()
+
+    def is_set(self) -> bool:
+        if threading.get_ident() == self._of:  # another thread of the source's must not touch the pipeline
+            self._passes()
+        return self._told.is_set()
+
+    def set(self) -> None:
+        self._told.set()
+
+    def clear(self) -> None:
+        self._told.clear()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.is_set() and (left := until - time.monotonic()) > 0:
+            self._told.wait(min(left, AWAY_STEP_S))
+        return self._told.is_set()
 
 
 class StreamRunner:
@@ -255,9 +284,18 @@ class StreamRunner:
         assert clock is not None
         self._rate = 0.0 if math.isinf(source.speed) else pipeline.fs * source.speed
         offset: int | None = None
+        looked = time.monotonic()
+
+        def passes() -> None:
+            """Until the first samples: whoever is waited for may stay away for a night, and no alarm may stand on him."""
+            nonlocal looked
+            if offset is None and time.monotonic() - looked >= AWAY_STEP_S:
+                looked = time.monotonic()
+                self._time_passes()
+
         if source.waits_for:
             self._waiting(source.waits_for)
-        for block in source.blocks(self._stop):
+        for block in source.blocks(Asked(self._stop, passes)):
             cause = "samples lost"
             if offset is None:
                 # A source that came back counts from 0 again. What it missed is estimated from the clock, from the last

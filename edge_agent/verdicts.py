@@ -14,8 +14,9 @@ from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
 from edge_agent.alarms.rules.registry import VERDICT_RULES
+from edge_agent.items import Tick
 from edge_agent.journey import Gap, Verdict, Window
-from edge_agent.pipeline import Tick, rhythm_event
+from edge_agent.pipeline import rhythm_event
 from edge_agent.stamp import Moment, Stamp
 
 BEAT_TASK = "ecg-beat"
@@ -67,7 +68,7 @@ class VerdictLane:
                     lead.channel: absent if lead.bad_since is None else lead.bad_since for lead in item.scene.leads
                 }
                 yield from self._rhythm_changed(self._rhythm.tick(item.known, bad_since), moment)
-                yield from self._alarms.step(self._judged, item.known, self.limits, moment)
+                yield from self._alarms.step(self._judged, item.known, self.limits, moment, self._judged.scene.standing)
             case Gap():
                 self._judged.gap()
                 yield from self._rhythm_changed(self._rhythm.gap(item.first, item.sample), moment)
@@ -96,7 +97,7 @@ class VerdictLane:
             bad, ventricular = window.abstain is not None, verdict.label == "V"
             change = self._rhythm.beat(window.channel, window.sample, window.known, bad=bad, ventricular=ventricular)
             yield from self._rhythm_changed(change, moment)
-            yield from self._alarms.step(self._judged, window.known, self.limits, moment)
+            yield from self._alarms.step(self._judged, window.known, self.limits, moment, self._judged.scene.standing)
         elif task == RHYTHM_TASK and verdict.scores.keys() <= INTERVALS_ONLY:
             self._rhythm.model(window.channel, window.sample, verdict.label)
 

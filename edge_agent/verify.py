@@ -1,8 +1,8 @@
 """``replay --verify``: a monitor's alarms, each with a second opinion, from the recordings they were raised in.
 
 A line of the file is a record, the kind of alarm and its time, separated by commas or blanks; the time in seconds or as hh:mm:ss from the
-recording's beginning. The recording goes through the daemon's own pipeline with all its leads, and only as far as the last alarm asked
-about.
+recording's beginning. The recording goes through the daemon's own pipeline with all its leads, once, and only as far as the last alarm
+asked about. Answers come in the order of the lines; a line that cannot be answered is named, and takes none of the others with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from edge_agent.alarms.opinion import KINDS, Combiner, Opinion
 from edge_agent.clock import RecordedClock
-from edge_agent.errors import SourceError
+from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.pipeline import Pipeline
 from edge_agent.replay import BLOCK_S, SESSION, Settings, open_for_replay, stream_name
 from edge_agent.sources.paced import RecordingReader
@@ -31,6 +31,8 @@ class Question:
     record: Path
     kind: str
     at_s: float
+    where: str = ""
+    """File and line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +55,30 @@ class Answered:
         }
 
 
-def read_questions(path: Path) -> list[Question]:
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A line that nothing can be said to."""
+
+    what: str
+
+
+def read_questions(path: Path) -> list[Question | Unanswered]:
     """Every line that is neither empty nor a comment (#); a record is looked for beside the file, too."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise SourceError(f"{path}: cannot be read ({error})") from None
-    return [
-        _question(line, path, number)
-        for number, line in enumerate(lines, 1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
+    asked: list[Question | Unanswered] = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        try:
+            asked.append(_question(line, path, number))
+        except SourceError as error:
+            asked.append(Unanswered(str(error)))
+    if not asked:
+        raise SourceError(f"{path}: asks nothing", remedy="a line is: record, kind of alarm, time")
+    return asked
 
 
 def _question(line: str, path: Path, number: int) -> Question:
@@ -80,6 +95,7 @@ def _question(line: str, path: Path, number: int) -> Question:
         beside if not here.is_absolute() and _there(beside) and not _there(here) else here,
         kind,
         _seconds(time, path, number),
+        f"{path}:{number}",
     )
 
 
@@ -92,7 +108,8 @@ def _seconds(text: str, path: Path, number: int) -> float:
         parts = [float(part) for part in text.split(":")]
     except ValueError:
         parts = []
-    if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e9 for part in parts):
+    whole = all(part < 60 for part in parts[1:]) and all(part == int(part) for part in parts[:-1] if part < 1e9)
+    if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e9 for part in parts) or not whole:
         raise SourceError(f"{path}:{number}: {text!r} is no time", remedy="seconds, or hh:mm:ss")
     seconds = 0.0
     for part in parts:
@@ -101,24 +118,49 @@ def _seconds(text: str, path: Path, number: int) -> float:
 
 
 def verify(
-    questions: Iterable[Question], settings: Settings, combiner: Combiner | None, *, fs: float | None = None
-) -> Iterator[Answered]:
-    """In the order of the questions, a recording at a time."""
+    asked: Iterable[Question | Unanswered], settings: Settings, combiner: Combiner | None, *, fs: float | None = None
+) -> Iterator[Answered | Unanswered]:
+    """In the order of the questions; each recording is gone through once, when it is first asked about."""
+    listed = list(asked)
     by_record: dict[Path, list[Question]] = {}
-    for question in questions:
-        by_record.setdefault(question.record, []).append(question)
-    for record, asked in by_record.items():
-        yield from _recording(record, sorted(asked, key=lambda one: one.at_s), settings, combiner, fs)
+    for one in listed:
+        if isinstance(one, Question):
+            by_record.setdefault(one.record, []).append(one)
+    said: dict[Question, Answered | Unanswered] = {}
+    for one in listed:
+        if isinstance(one, Unanswered):
+            yield one
+            continue
+        if one not in said:
+            said |= _answers(sorted(set(by_record[one.record]), key=lambda each: each.at_s), settings, combiner, fs)
+        yield said[one]
+
+
+def _answers(
+    asked: list[Question], settings: Settings, combiner: Combiner | None, fs: float | None
+) -> dict[Question, Answered | Unanswered]:
+    """To each question about one recording."""
+    said: dict[Question, Answered | Unanswered] = {}
+    try:
+        for one in _recording(asked[0].record, asked, settings, combiner, fs):
+            said[one.question if isinstance(one, Answered) else one[0]] = one if isinstance(one, Answered) else one[1]
+    except EdgeAgentError as error:  # a recording that is not there, or damaged from somewhere on
+        said |= {one: Unanswered(f"{one.where}: {error}") for one in asked if one not in said}
+    return said
 
 
 def _recording(
     record: Path, asked: list[Question], settings: Settings, combiner: Combiner | None, fs: float | None
-) -> Iterator[Answered]:
+) -> Iterator[Answered | tuple[Question, Unanswered]]:
     recording, info = open_for_replay(record, settings, fs=fs, all_leads=True)
     try:
         seconds = (info.samples or 0) / info.fs
-        if info.samples is not None and asked[-1].at_s > seconds:
-            raise SourceError(f"{record}: asked about {asked[-1].at_s:g} s, it lasts {seconds:g} s")
+        late = [one for one in asked if info.samples is not None and one.at_s > seconds]
+        for one in late:
+            yield one, Unanswered(f"{one.where}: {record}: asked about {one.at_s:g} s, it lasts {seconds:g} s")
+        waiting = asked[: len(asked) - len(late)]
+        if not waiting:
+            return
         clock = RecordedClock(info.fs, info.began)
         stamp = Stamp(
             device=settings.device,
@@ -134,7 +176,6 @@ def _recording(
         blocks = iter(lambda: reader.read(size), None)
         if info.fs != recording.info.fs:
             blocks = blocks_at_rate(recording.info, blocks, info.fs)
-        waiting = list(asked)
         for block in blocks:
             for _ in pipeline.feed(block, REPLAYED):
                 pass

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edge_agent import config
-from edge_agent.cli import main
-from edge_agent.replay import distinct
+from edge_agent.cli import main, print_summaries
+from edge_agent.replay import Summary, distinct
 from tests.conftest import ROOT
 
 
@@ -105,3 +106,28 @@ def test_check_finds_a_recording_that_was_cut_off(tmp_path: Path, capsys: pytest
     assert "fetch the record again" in said
     np.zeros(5000, "<i2").tofile(tmp_path / "cut.dat")
     assert main(["check", str(path)]) == 0
+
+
+def test_events_to_the_standard_output_and_every_lead_with_a_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an agent with that file would say: both leads; no file called ``-``, and each model's classes by its name."""
+    monkeypatch.chdir(tmp_path)
+    t = np.arange(20 * 250) / 250
+    lead = np.exp(-((((t % 0.8) - 0.4) / 0.02) ** 2)) + 0.02 * np.sin(t)
+    rows = (f"{i},{a:.4f},{a / 2:.4f}" for i, a in enumerate(lead))
+    Path("a.csv").write_text("sample,II,V\n" + "\n".join(rows) + "\n")
+    Path("edge.toml").write_text(
+        '[mqtt]\nusername = "edge"\n[[stream]]\nname = "bed"\n[stream.source]\ntype = "simulated"\n'
+    )
+    heard = {}
+    for given in ([], ["--config", "edge.toml"]):
+        assert main(["replay", "a.csv", "--fs", "250", "--models", "none", "--events", "-", *given]) == 0
+        said, told = capsys.readouterr()
+        heard[bool(given)] = {one["channel"] for one in map(json.loads, said.splitlines()) if "rr_ms" in one}
+        assert "a.csv" in told
+    assert heard == {False: {"II"}, True: {"II", "V"}}
+    assert not Path("-").exists()
+    summary = Summary("a", 1.0, 1.0, labels={"one": Counter(N=2, abstained=1), "two": Counter(N=3)})
+    print_summaries([summary])
+    assert capsys.readouterr().out.rstrip().endswith("none; one N:2 abstained:1; two N:3")

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import socket
 import threading
 import time
-import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,16 @@ import numpy as np
 import pytest
 
 from edge_agent import config, events
-from edge_agent.errors import ConfigError, EdgeAgentError, SourceBroken, SourceError, SourceLost
+from edge_agent.errors import ConfigError, EdgeAgentError, SourceBroken, SourceLost
 from edge_agent.inference.judge import Judge
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block
 from edge_agent.replay import Settings, run_blocks
-from edge_agent.runner import StreamRunner
+from edge_agent.runner import AWAY_MARGIN_S, Asked, StreamRunner
 from edge_agent.sources.base import Counts, Signal, Source, StreamInfo
-from edge_agent.sources.boards import registry
 from edge_agent.sources.open import open_recording, open_source
 from edge_agent.sources.paced import RecordingReader
-from tests.spine import wait_for
+from tests.spine import free_port, wait_for
 
 FS = 100.0
 
@@ -175,6 +172,63 @@ def test_one_that_listens_on_is_not_opened_anew() -> None:
     ]
 
 
+def told(run: Run) -> list[tuple[str, str]]:
+    return [(one.kind, one.state) for one in list(run.events) if isinstance(one, events.Alarm)]
+
+
+def _talks(port: int, first: int, end: int) -> socket.socket:
+    one = socket.create_connection(("127.0.0.1", port), timeout=10)
+    one.sendall(b"\n" + b"".join(b"0,%d\n" % (i % 40 + 80) for i in range(first, end)))
+    return one
+
+
+def test_alarms_do_not_stand_on_a_client_that_has_gone() -> None:
+    """Nobody knocks again, and all the same the signal's loss is said; when somebody does, it is over, and nothing came twice."""
+    port = free_port()
+    source = {"type": "tcp", "port": port, "fs": FS, "columns": ["II", "ABP"], "silent_s": 20.0}
+    text = {"source": source, "alarms": {"signal_lost_s": 2.0}}
+    with Run(open_source(config.StreamConfig.model_validate({"name": "bed", **text})), text) as run:
+        runner = run.runner
+        with _talks(port, 0, 1000):
+            wait_for(lambda: ("lead_off", "raised") in told(run), "a lead that does not move")
+            wait_for(lambda: runner.counters.samples == 1000, "all its samples")
+        went = time.monotonic()
+        wait_for(lambda: ("signal_lost", "raised") in told(run), "the loss, while nobody is there")
+        assert 1.9 < time.monotonic() - went < 2.0 + AWAY_MARGIN_S + 6.0  # a loaded machine
+        wait_for(lambda: ("lead_off", "cleared") in told(run), "an alarm that stood on the client")
+        pipeline = runner.pipeline
+        assert pipeline is not None
+        sample, said = pipeline.opinion("asystole", None, None)
+        assert (said.answer, said.evidence) == ("cannot say", {"no_signal_since_sample": 1000})
+        assert said.by.startswith("no signal since 20")
+        assert sample > 1000
+        with _talks(port, 1000, 2000):
+            wait_for(lambda: ("signal_lost", "cleared") in told(run), "its end")
+            wait_for(lambda: runner.counters.samples == 2000, "the second client's samples")
+            wait_for(lambda: told(run).count(("lead_off", "raised")) == 2, "what stands now")
+            assert pipeline.opinion("asystole", None, None)[1].evidence.get("no_signal_since_sample") is None
+        (gap,) = run.gaps()
+        assert gap.first == 1000
+        assert pipeline.ring.end == 2000 + gap.lost
+    assert told(run).count(("signal_lost", "raised")) == 1
+
+
+def test_a_source_that_asks_is_told_of_the_end_and_time_passes_only_in_its_own_thread() -> None:
+    stop = threading.Event()
+    passed: list[int] = []
+    asked = Asked(stop, lambda: passed.append(threading.get_ident()))
+    assert not asked.is_set()
+    assert not asked.wait(0.6)
+    other = threading.Thread(target=asked.is_set)
+    other.start()
+    other.join(10)
+    assert len(passed) >= 3
+    assert set(passed) == {threading.get_ident()}
+    threading.Timer(0.2, stop.set).start()
+    assert asked.wait(20)
+    assert asked.is_set()
+
+
 def test_a_start_that_is_refused_leaves_no_source_open() -> None:
     source = Scripted()
     with pytest.raises(EdgeAgentError):
@@ -219,137 +273,6 @@ def test_an_unpaced_recording_gives_the_events_of_its_replay(mitdb: Path) -> Non
 
 
 # -- a board on a real tty --------------------------------------------------------------------------------------------
-
-
-class Tty:
-    """A board that answers its start commands and then sends, on a pty that can be pulled out and plugged in elsewhere."""
-
-    def __init__(self, link: Path, name: str) -> None:
-        self.link = link
-        self.codec = registry.codec(name)
-        self.starts = 0
-        self._ends: list[int] = []
-        self._going = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def plug_in(self, seconds: float = 60.0) -> None:
-        master, slave = os.openpty()
-        tty.setraw(slave)
-        self.link.symlink_to(os.ttyname(slave))
-        self._ends = [master, slave]
-        self._going.set()
-        self._thread = threading.Thread(target=self._play, args=(master, seconds), daemon=True)
-        self._thread.start()
-
-    def _play(self, master: int, seconds: float) -> None:
-        board = self.codec.board
-        try:
-            for command in board.start:
-                want = b""
-                while len(want) < len(command.send):
-                    want += os.read(master, 1)
-                if want != command.send:
-                    return
-                if command.wait_for:
-                    os.write(master, command.wait_for)
-            self.starts += 1
-            encoder = self.codec.encoder()
-            values = np.ones((len(board.channels), max(1, round(board.fs / 10))), np.float32) * np.float32(
-                12 * board.channels[0].scale
-            )
-            until = time.monotonic() + seconds
-            while self._going.is_set() and time.monotonic() < until:
-                os.write(master, encoder.encode(values))
-                time.sleep(0.1)
-        except OSError:
-            pass
-
-    def unplug(self, *, leave_the_name: bool = False) -> None:
-        self._going.clear()
-        if not leave_the_name:
-            self.link.unlink()
-        ends, self._ends = self._ends, []
-        for end in ends:
-            os.close(end)
-        if self._thread is not None:
-            self._thread.join(10)
-
-
-@contextmanager
-def board_on_a_tty(link: Path, name: str) -> Iterator[Tty]:
-    board = Tty(link, name)
-    board.plug_in()
-    try:
-        yield board
-    finally:
-        if board._ends:
-            board.unplug(leave_the_name=True)
-
-
-@contextmanager
-def wired(link: Path, name: str, silent_s: float) -> Iterator[Run]:
-    source = {"type": "board", "board": name, "port": str(link), "silent_s": silent_s}
-    text = {"name": "bed", "source": source, "signals": {"A1": "ecg"} if name == "bitalino" else {}}
-    with Run(open_source(config.StreamConfig.model_validate(text)), text) as run:
-        yield run
-
-
-@pytest.mark.parametrize("name", ["cyton", "bitalino"])
-def test_unplugged_and_back_by_the_same_name_with_its_start_commands(name: str, tmp_path: Path) -> None:
-    with board_on_a_tty(tmp_path / "by-id", name) as board, wired(board.link, name, 10.0) as run:
-        wait_for(lambda: run.runner.counters.samples > 50, "samples")
-        board.unplug()
-        wait_for(lambda: run.said[-1][0] == "offline", "its absence")
-        assert run.said[-1][1].startswith(f"unplugged: {board.link}")
-        before = run.runner.counters.samples
-        board.plug_in()
-        wait_for(lambda: run.said[-1] == ("online", "back"), "its return")
-        wait_for(lambda: run.runner.counters.samples > before + 50, "samples again")
-        assert board.starts == 2
-        assert [state for state, _ in run.said] == ["online", "offline", "online"]
-        assert not run.gaps()[-1].exact
-        assert (run.runner.health().source.frames_good or 0) >= run.runner.counters.samples / len(
-            board.codec.board.channels
-        )
-
-
-def test_a_board_that_falls_silent_is_silent_not_unplugged(tmp_path: Path) -> None:
-    board = Tty(tmp_path / "by-id", "healthypi5")
-    board.plug_in(seconds=1.0)
-    try:
-        with wired(board.link, "healthypi5", 1.0) as run:
-            wait_for(lambda: run.said[-1:] and run.said[-1][0] == "offline", "silence")
-            assert run.said[-1][1].startswith(f"silent: {board.link}: no sample for 1 s")
-    finally:
-        board.unplug()
-
-
-def test_a_link_whose_other_end_closed_is_no_unplugging(tmp_path: Path) -> None:
-    with board_on_a_tty(tmp_path / "by-id", "healthypi5") as board, wired(board.link, "healthypi5", 10.0) as run:
-        wait_for(lambda: run.runner.counters.samples > 50, "samples")
-        (tmp_path / "elsewhere").write_bytes(b"")
-        target = board.link
-        target.unlink()
-        target.symlink_to(tmp_path / "elsewhere")  # the name is still there
-        board.unplug(leave_the_name=True)
-        wait_for(lambda: run.said[-1][0] == "offline", "its absence")
-        assert run.said[-1][1].startswith((f"end of file: {target}", f"read error: {target}"))
-
-
-def test_a_busy_port_and_one_that_is_not_allowed_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with board_on_a_tty(tmp_path / "by-id", "healthypi5") as board, wired(board.link, "healthypi5", 10.0):
-        source = {"type": "board", "board": "healthypi5", "port": str(board.link)}
-        stream = config.StreamConfig.model_validate({"name": "two", "source": source})
-        with pytest.raises(SourceError, match="cannot be opened") as caught:
-            open_source(stream)
-        assert "another program" in str(caught.value)
-
-    def forbidden(*_: Any, **__: Any) -> int:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "open", forbidden)
-    with pytest.raises(SourceError, match="dialout"):
-        open_source(stream)
 
 
 # -- configuration ----------------------------------------------------------------------------------------------------

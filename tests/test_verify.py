@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,13 @@ import pytest
 from edge_agent.alarms.combiner import combiner_of
 from edge_agent.cli import main
 from edge_agent.clock import RecordedClock
-from edge_agent.errors import RequestError, SourceError
+from edge_agent.errors import RequestError
 from edge_agent.inference.artifact import load, open_engine, verify
 from edge_agent.inference.judge import load_models, shipped_models
 from edge_agent.pipeline import OPINION_WITHIN_S
 from edge_agent.second_opinion import _sample
-from edge_agent.verify import read_questions
-from tests.spine import Broker, Listener, base_config, listening, running_agent, running_broker, simulated, wait_for
+from edge_agent.verify import Question, Unanswered, read_questions
+from tests.spine import Broker, Listener, base_config, listening, running_agent, simulated, wait_for
 
 MODEL = "vt-second-opinion"
 
@@ -31,7 +30,9 @@ MODEL = "vt-second-opinion"
 def questions(folder: Path, text: str) -> list[tuple[str, str, float]]:
     file = folder / "alarms.txt"
     file.write_text(text)
-    return [(one.record.name, one.kind, one.at_s) for one in read_questions(file)]
+    asked = read_questions(file)
+    assert all(isinstance(one, Question) for one in asked), asked
+    return [(one.record.name, one.kind, one.at_s) for one in asked if isinstance(one, Question)]
 
 
 def test_lines_by_comma_or_blank_and_times_in_seconds_or_hours(tmp_path: Path) -> None:
@@ -46,7 +47,9 @@ def test_lines_by_comma_or_blank_and_times_in_seconds_or_hours(tmp_path: Path) -
 def test_a_record_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "a1.hea").touch()
     (tmp_path / "alarms.txt").write_text("a1 asystole 1\n")
-    assert read_questions(tmp_path / "alarms.txt")[0].record == tmp_path / "a1"
+    (asked,) = read_questions(tmp_path / "alarms.txt")
+    assert isinstance(asked, Question)
+    assert asked.record == tmp_path / "a1"
 
 
 @pytest.mark.parametrize(
@@ -54,12 +57,38 @@ def test_a_record_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     [
         ("a1 asystole", "record, kind of alarm, time"), ("a1 boredom 150", "no opinion on 'boredom'"),
         ("a1 asystole soon", "'soon' is no time"),
-        ("a1 asystole -3", "no time"), ("a1 asystole 1:2:3:4", "no time"), ("a1 asystole nan", "no time"),
+        ("a1 asystole 0:02:75", "no time"), ("a1 asystole 0:75:02", "no time"), ("a1 asystole 0:1.5:02", "no time"),
+        ("a1 asystole nan:00", "no time"), ("a1 asystole -3", "no time"), ("a1 asystole 1:2:3:4", "no time"),
+        ("a1 asystole nan", "no time"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, wrong: str) -> None:
-    with pytest.raises(SourceError, match=f"(?s)alarms.txt:2.*{wrong}|{wrong}"):
-        questions(tmp_path, f"a0 asystole 1\n{line}\n")
+    file = tmp_path / "alarms.txt"
+    file.write_text(f"a0 asystole 1\n{line}\na2 asystole 3\n")
+    first, bad, last = read_questions(file)
+    assert isinstance(bad, Unanswered)
+    assert wrong in bad.what
+    assert "alarms.txt:2" in bad.what
+    assert [type(one) for one in (first, last)] == [Question, Question]
+
+
+@pytest.mark.parametrize("text", ["", "\n# nothing yet\n"])
+def test_a_file_that_asks_nothing_is_said(tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "alarms.txt"
+    file.write_text(text)
+    assert main(["replay", "--verify", str(file)]) == 1
+    assert "alarms.txt: asks nothing" in capsys.readouterr().err
+
+
+def test_a_bad_line_takes_no_other_with_it(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record = shared / "data" / "challenge2015" / "a161l"
+    file = tmp_path / "alarms.txt"
+    text = f"{record} asystole 150\nnowhere asystole 9\n{record} asystole 0:02:75\n{record} asystole 1000\n{record} bradycardia 60\n"
+    file.write_text(text)
+    assert main(["replay", "--verify", str(file), "--models", "none"]) == 1
+    said, told = capsys.readouterr()
+    assert [json.loads(line)["time_s"] for line in said.splitlines()] == [150.0, 60.0]
+    assert [f"alarms.txt:{n}" in told for n in (1, 2, 3, 4, 5)] == [False, True, True, True, False]
 
 
 def test_answers_on_a_recording(shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -75,7 +104,7 @@ def test_answers_on_a_recording(shared: Path, tmp_path: Path, capsys: pytest.Cap
     assert by["a161l", "asystole"]["answer"] == "true"
     assert by["a651l", "asystole"]["answer"] == "false"
     assert by["a651l", "asystole"]["by"] == "pulses go through the pause"
-    assert [one["time_s"] for one in said] == [149.0, 150.0, 150.0]  # a recording at a time, in order of time
+    assert [one["time_s"] for one in said] == [150.0, 150.0, 149.0]  # in the order of the lines
     assert by["a161l", "ventricular_tachycardia"]["by"].startswith(MODEL)
     out = tmp_path / "answers.jsonl"
     assert main(["replay", "--verify", str(file), "--events", str(out), "--models", "none"]) == 0
@@ -151,12 +180,6 @@ def test_without_a_time_of_day_only_samples_will_do() -> None:
 
 
 # -- over MQTT --------------------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
 
 
 class Asker:

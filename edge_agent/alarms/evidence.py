@@ -53,6 +53,11 @@ class Worth:
     def reasons(self) -> tuple[str, ...]:
         return () if self.quality is None else self.quality.reasons
 
+    @property
+    def clean(self) -> bool:
+        """Not even noise that hides no beats."""
+        return self.quality is not None and self.quality.good and not self.quality.borne
+
 
 def _since(holds: bool, since: int | None, begin: int) -> int | None:
     if not holds:
@@ -68,6 +73,8 @@ class EcgEvidence:
     """Where this channel's unbroken signal began: the start, or the end of the last gap or bad stretch."""
     clear_since: int = 0
     """The same, but that two detectors disagree, or mains hum, does not count as bad: shapes can be seen all the same."""
+    clean_since: int = 0
+    """The same, but that what hides no beats counts as bad, too."""
     textures: deque[Texture] = field(default_factory=lambda: deque(maxlen=TEXTURES_KEPT))
     """Four a second while there is a signal; the newest last."""
     shapes: deque[BeatShape] = field(default_factory=lambda: deque(maxlen=BEATS_KEPT))
@@ -128,6 +135,10 @@ class Evidence:
     """Where the samples stopped coming; None while they come."""
     engine_degraded: str | None = None
     """How the models run otherwise than they should."""
+    arrest_until: int = 0
+    """To where an asystole or a fibrillation has stood."""
+    standing: frozenset[str] = frozenset()
+    """The alarms that the stream's own lane has raised: the verdict lane holds back what they say already."""
 
     @property
     def judged(self) -> bool:
@@ -164,8 +175,10 @@ class Evidence:
             line.qualities.append(quality)
             return
         lead.qualities.append(quality)
-        if not OUT_OF_BAND.issuperset(quality.reasons):
+        if not OUT_OF_BAND.issuperset(quality.reasons + quality.borne):
             lead.clear_since = quality.sample
+        if quality.reasons or quality.borne:
+            lead.clean_since = quality.sample
         was_good = lead.worth.good
         lead.worth.see(quality)
         if quality.good and not was_good:  # beats may have been missed before
@@ -190,6 +203,7 @@ class Evidence:
             ecg.worth = Worth()
             ecg.since = end
             ecg.clear_since = end
+            ecg.clean_since = end
         for pressure in (*self.abp.values(), *self.pleth.values()):
             pressure.onsets.clear()
             pressure.pulses.clear()

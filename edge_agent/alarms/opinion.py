@@ -153,11 +153,14 @@ def _asystole(signs: Signs) -> Opinion:
             silent[lead.name] = round(pause, 1)
         elif lead.usual >= 0.8 and lead.quality >= 0.5 and _plainly_beating(lead):
             return _says(signs, 0.1, "another lead goes on beating", lead=lead.name)
-    if not silent:
+    dead = [lead.name for lead in signs.leads if _dead(lead)]
+    if not silent and not dead:
         return _says(signs, 0.1, "no lead falls silent")
     through = [one.channel for one in signs.pulses if one.longest_s < PAUSE_S]
     if through:
         return _says(signs, 0.1, "pulses go through the pause", silent_s=silent, channels=through)
+    if not silent:  # its fall was long ago: no news of a heart, and none of its standing still
+        return Opinion("cannot say", 0.5, "the lead is a still line", {"leads_still": dead, **_seen(signs)})
     return _says(signs, 0.9, "silent", silent_s=silent)
 
 
@@ -171,6 +174,11 @@ def _silence(lead: Lead) -> float:
         if fell and one.usual >= WORTH:
             longest = max(longest, one.unlike_s)
     return longest
+
+
+def _dead(lead: Lead) -> bool:
+    """It showed beats once, and now for all these 16 s nothing: the heart stands still, or the electrode is off."""
+    return lead.usual >= WORTH and bool(lead.textures) and max(one.size_log for one in lead.textures) <= DEAD_LOG
 
 
 def _plainly_beating(lead: Lead) -> bool:

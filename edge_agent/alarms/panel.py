@@ -5,8 +5,8 @@ A stream has two lanes (`pipeline` and `verdicts`), each with a panel of its own
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from edge_agent import events
@@ -29,6 +29,12 @@ class Controls:
     """Kind of alarm to the sample until which somebody silenced it,"""
     acknowledged: dict[str, int] = field(default_factory=dict)
     """and to the sample at which somebody acknowledged it."""
+    panels: list[Callable[[str], bool]] = field(default_factory=list)
+    """Whether a kind stands, of each panel that these are the controls of."""
+
+    def stands(self, kind: str) -> bool:
+        """Raised and not cleared, be it that only nobody has acknowledged it."""
+        return any(stands(kind) for stands in self.panels)
 
 
 class AlarmPanel(Generic[E]):
@@ -37,9 +43,15 @@ class AlarmPanel(Generic[E]):
         self._stamp = stamp
         self._controls = controls
         self._alarms = [(rule, AlarmMachine()) for rule in rules]
+        controls.panels.append(self._stands)
         self._limits: AlarmLimits | None = None
         self._times: list[Times] = []
         """Of each rule, in samples, for these limits."""
+        self.standing: frozenset[str] = frozenset()
+        """Those that are raised and have not been found gone."""
+
+    def _stands(self, kind: str) -> bool:
+        return any(rule.kind == kind and machine.state in ("raised", "latched") for rule, machine in self._alarms)
 
     def _times_of(self, rule: Rule[E], limits: AlarmLimits) -> Times:
         fs = self._fs
@@ -47,8 +59,10 @@ class AlarmPanel(Generic[E]):
             round(limits.clear_s * fs), round(UPDATE_S * fs), round(rule.confirm_s * fs), round(rule.refractory_s * fs)
         )
 
-    def step(self, evidence: E, now: int, limits: AlarmLimits, moment: Moment) -> Iterator[events.Alarm]:
-        """Ask every rule."""
+    def step(
+        self, evidence: E, now: int, limits: AlarmLimits, moment: Moment, standing: frozenset[str] = frozenset()
+    ) -> Iterator[events.Alarm]:
+        """Ask every rule. ``standing``: what another lane's panel has raised."""
         if limits is not self._limits:
             self._limits, self._times = limits, [self._times_of(rule, limits) for rule, _ in self._alarms]
         for (rule, machine), times in zip(self._alarms, self._times, strict=True):
@@ -58,6 +72,8 @@ class AlarmPanel(Generic[E]):
                 finding = rule.find(evidence, now, limits)
                 if finding is None and machine.state == "off":  # all of them, nearly always
                     continue
+                if finding is not None and (above := rule.under & (self.standing | standing)):
+                    finding = replace(finding, against=f"{min(above)} stands")
                 transition = machine.step(
                     finding,
                     now,
@@ -66,6 +82,7 @@ class AlarmPanel(Generic[E]):
                     acknowledged_at=self._controls.acknowledged.get(rule.kind, -1),
                 )
             if transition is not None:
+                self.standing = frozenset(one.kind for one, other in self._alarms if other.state == "raised")
                 yield self._event(rule, transition, now, limits, moment)
 
     def end(self, now: int, limits: AlarmLimits, moment: Moment, reason: str) -> Iterator[events.Alarm]:
@@ -73,6 +90,7 @@ class AlarmPanel(Generic[E]):
         for rule, machine in self._alarms:
             transition = machine.end(now, reason)
             if transition is not None:
+                self.standing = frozenset()
                 yield self._event(rule, transition, now, limits, moment)
 
     def _event(

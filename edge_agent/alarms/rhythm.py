@@ -4,6 +4,12 @@ Lake & Moorman 2011, "Accurate estimation of entropy in very short physiological
 entropy, i.e. sample entropy of the last intervals (m = 1) normalised for the tolerance and the heart rate, so that one
 threshold serves slow and fast hearts. Here over 30 intervals instead of 12: a minute's delay at most, fewer false onsets.
 Ectopic beats give irregular intervals too, but few different ones: their matches keep the entropy down.
+
+Breathing sways a sinus rhythm as widely as that, too, but in waves: what comes next can be told from what came. So where more
+than half of the intervals' variance is told by the four before (an autoregression, as in Task Force 1996), it is none, whatever
+the entropy. In fibrillation it is nothing but what so few intervals
+promise by chance: in LTAFDB's annotated intervals with an entropy over the threshold a seventh in the median, .36 in 98 of 100
+stretches.
 """
 
 from __future__ import annotations
@@ -22,6 +28,8 @@ ENTER = -1.2
 LEAVE = -1.6
 MOST_S = 90.0
 """Intervals from so far apart are no picture of now."""
+TOLD_BY = 4
+MOST_TOLD = 0.5
 CONFIRM = 10
 """Beats that must agree before the rhythm changes: single odd stretches do not flap it."""
 
@@ -32,7 +40,21 @@ def cosen(rr_s: np.ndarray) -> float:
     if one == 0 or two == 0:
         return math.inf
     entropy = -math.log(two / one)
-    return entropy + math.log(2 * tolerance) - math.log(float(rr_s.sum()) / rr_s.size)
+    return entropy + math.log(2 * tolerance) - math.log(float(np.add.reduce(rr_s)) / rr_s.size)
+
+
+def told(rr_s: np.ndarray) -> float:
+    """The share of the intervals' variance that a linear prediction from the ones before takes away, 0 to 1."""
+    x = rr_s - rr_s.mean()
+    before = np.array([x[TOLD_BY - 1 - lag : -1 - lag] for lag in range(TOLD_BY)])
+    before -= before.mean(axis=1, keepdims=True)
+    after = x[TOLD_BY:] - x[TOLD_BY:].mean()
+    whole = float(after @ after)
+    products = before @ before.T
+    ridge = 1e-3 * float(np.trace(products)) / TOLD_BY + 1e-12  # intervals all alike are no division by nothing
+    products += ridge * np.eye(TOLD_BY)
+    left = after - np.linalg.solve(products, before @ after) @ before
+    return 1.0 - float(left @ left) / whole if whole > 0.0 else 0.0
 
 
 class RhythmFollower:
@@ -48,7 +70,9 @@ class RhythmFollower:
     def __init__(self, fs: float) -> None:
         self._fs = fs
         self._intervals: deque[tuple[int, int]] = deque(maxlen=INTERVALS)
-        """First and last beat of each."""
+        """First and last beat of each,"""
+        self._rr_s: deque[float] = deque(maxlen=INTERVALS)
+        """and how long it was."""
         self._before: tuple[int, bool] | None = None
         """The last beat, and whether it was ventricular."""
         self.rhythm = "unknown"
@@ -61,6 +85,7 @@ class RhythmFollower:
 
     def gap(self) -> None:
         self._intervals.clear()
+        self._rr_s.clear()
         self._before = None
         self._leaning, self._agree = self.rhythm, 0
         self.entropy = None
@@ -82,15 +107,18 @@ class RhythmFollower:
             return None
         if not (ventricular or before[1]):
             self._intervals.append((before[0], sample))
+            self._rr_s.append((sample - before[0]) / self._fs)
         if len(self._intervals) < INTERVALS:
             return None
-        self.entropy = cosen(np.array([(b - a) / self._fs for a, b in self._intervals]))
+        rr_s = np.fromiter(self._rr_s, np.float64, INTERVALS)
+        self.entropy = cosen(rr_s)
         first = self._intervals[0][0]
         sparse = sample - first > MOST_S * self._fs
         if sparse and self.rhythm != "AFIB":
             return None
         irregular = self.entropy > (LEAVE if self.rhythm == "AFIB" else ENTER)
-        leaning = "AFIB" if irregular and not ordered and not sparse else "N"
+        waves = irregular and not ordered and told(rr_s) > MOST_TOLD
+        leaning = "AFIB" if irregular and not ordered and not sparse and not waves else "N"
         if leaning != self._leaning:
             self._leaning, self._agree = leaning, 0
             self._lean_since = first if self.rhythm == "unknown" else self._intervals[INTERVALS // 2][0]

@@ -31,6 +31,7 @@ class LeadScene(NamedTuple):  # made four times a second: a tenth of a dataclass
     textures: tuple[Texture, ...]
     shapes: tuple[BeatShape, ...] = ()
     clear_since: int = 0
+    clean_since: int = 0
 
 
 class LineScene(NamedTuple):
@@ -47,6 +48,7 @@ class Scene(NamedTuple):
     leads: tuple[LeadScene, ...] = ()
     lines: tuple[LineScene, ...] = ()
     absent_since: int | None = None
+    standing: frozenset[str] = frozenset()
 
     def lead(self, channel: str) -> LeadScene | None:
         return next((lead for lead in self.leads if lead.channel == channel), None)
@@ -75,6 +77,7 @@ class SceneMaker:
                     self._of(name, "textures", lead.textures, TEXTURES),
                     self._of(name, "shapes", lead.shapes, SHAPES),
                     lead.clear_since,
+                    lead.clean_since,
                 )
                 for name, lead in evidence.ecg.items()
             ),
@@ -91,6 +94,7 @@ class SceneMaker:
                 for name, line in lines.items()
             ),
             evidence.absent_since,
+            evidence.standing,
         )
 
     def _of(self, channel: str, what: str, items: deque[T], most: int) -> tuple[T, ...]:

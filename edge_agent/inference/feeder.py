@@ -54,14 +54,36 @@ def _grid(part: SignalInput) -> Grid:
     return part.rate_hz, part.samples, part.before
 
 
-def _rr_features(part: FeatureInput, rr: RrHistory) -> Samples:
-    """Those known at the beat; 0 in place of those that its shape will tell."""
-    names = [name for name in part.features if name not in SHAPE_FEATURES]
-    if len(names) == len(part.features):
-        return rr.features(names)
-    numbers = np.zeros(len(part.features), np.float32)
-    numbers[[name not in SHAPE_FEATURES for name in part.features]] = rr.features(names)
-    return numbers
+class _Features:
+    """What an input of features is made of, looked up once."""
+
+    def __init__(self, part: FeatureInput) -> None:
+        self.many = len(part.features)
+        self.names = [name for name in part.features if name not in SHAPE_FEATURES]
+        """Those known at the beat,"""
+        self.places = [i for i, name in enumerate(part.features) if name not in SHAPE_FEATURES]
+        """where they belong,"""
+        self.shape_places = [i for i, name in enumerate(part.features) if name in SHAPE_FEATURES]
+        """and where those belong that its shape will tell;"""
+        self.shapes = [SHAPE_FEATURES.index(name) for name in part.features if name in SHAPE_FEATURES]
+        """which these are."""
+        self.all_shapes = self.shapes == list(range(len(SHAPE_FEATURES)))
+
+    def at_beat(self, rr: RrHistory) -> Samples:
+        """0 in place of those that the beat's shape will tell."""
+        if not self.shapes:
+            return rr.features(self.names)
+        numbers = np.zeros(self.many, np.float32)
+        if self.names:
+            numbers[self.places] = rr.features(self.names)
+        return numbers
+
+    def with_shape(self, numbers: Samples, shape: Samples) -> Samples:
+        if self.all_shapes and not self.names:
+            return shape
+        numbers = numbers.copy()
+        numbers[self.shape_places] = shape[self.shapes]
+        return numbers
 
 
 class Feeder:
@@ -86,6 +108,7 @@ class Feeder:
         names = [channel]
         self._usual: UsualBeat | None = None
         self._running: dict[Grid, Running] = {}
+        self._features = {part.name: _Features(part) for part in manifest.inputs if isinstance(part, FeatureInput)}
         for part in manifest.inputs:
             if isinstance(part, SignalInput):
                 named = channels_of(part, channel, list(others or there))
@@ -132,7 +155,7 @@ class Feeder:
         abstain = None
         for part in self.manifest.inputs:
             if isinstance(part, FeatureInput):
-                numbers.append(_rr_features(part, rr))
+                numbers.append(self._features[part.name].at_beat(rr))
             elif isinstance(part, RrInput):
                 sequence = rr.sequence(part.intervals, part.normalisation)
                 if sequence is None:
@@ -199,10 +222,7 @@ class Feeder:
             return self._signal(part, windows)
         assert number is not None  # at_beat abstains otherwise
         if shape is not None and isinstance(part, FeatureInput) and part.needs_usual:
-            number = number.copy()
-            for i, name in enumerate(part.features):
-                if name in SHAPE_FEATURES:
-                    number[i] = shape[SHAPE_FEATURES.index(name)]
+            return self._features[part.name].with_shape(number, shape)
         return number
 
     def _signal(self, part: SignalInput, windows: dict[Cut, Samples]) -> Samples:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from edge_agent.events import Event
+from edge_agent.items import Tick
 from edge_agent.journey import Gap, Window
-from edge_agent.pipeline import Tick
 from edge_agent.stamp import Moment
 from edge_agent.verdicts import VerdictLane
 

@@ -34,7 +34,31 @@ def mean_rows(rows: NDArray[np.float32], many: int, out: NDArray[np.float32], /)
 def quantise(x: NDArray[np.float32], inverse: float, zero_point: int, out: NDArray[Any], /) -> bool:
     """``inference.quantise`` compiled, into int8 or uint8; False where x holds what is no number."""
 
+def counts(payload: bytes, begin: int, factors: NDArray[np.float64], out: NDArray[np.float32], /) -> None:
+    """``sources.raw_blocks.counts_to_units`` compiled."""
+
 def dequantise(raw: NDArray[Any], zero_point: int, scale: float, out: NDArray[np.float32], /) -> None: ...
+def waves(
+    x: NDArray[np.float32],
+    centre: bool,
+    ramp: NDArray[np.float32],
+    f: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    /,
+) -> None:
+    """``usual_beat.make_waves`` compiled."""
+
+def compared(
+    f: NDArray[np.float32],
+    norms: NDArray[np.float64],
+    usual_f: NDArray[np.float32],
+    usual_norms: NDArray[np.float64],
+    agreed: NDArray[np.float32],
+    ramp: NDArray[np.float32],
+    out: NDArray[np.float32],
+    /,
+) -> None:
+    """``usual_beat.compare`` compiled."""
 
 # _measure.c; measure_reference.py says what each does.
 
@@ -63,6 +87,7 @@ def close_pairs(rr: _Array, tolerance: float, least: int, /) -> tuple[int, int, 
 def high_pass(x: _Array, state: _Array, out: _Array, b0: float, a1: float, a2: float, /) -> None: ...
 def likeness(y: _Array, usual: _Array, out: _Array, least: float, /) -> None: ...
 def centred(y: _Array, starts: _Numbers, out: _Array, /) -> None: ...
+def column_medians(x: _Array, out: _Array, /) -> None: ...
 def band_power(spectra: NDArray[np.complex128], out: _Array, bins: int, band: int, band_end: int, /) -> None: ...
 def look(
     window: _Array,

@@ -393,6 +393,60 @@ static PyObject *centred(PyObject *self, PyObject *const *args, idx nargs)
     Py_RETURN_NONE;
 }
 
+/* The k-th smallest of n values, which are moved about; those before it are no larger. */
+static double smallest(double *a, idx n, idx k)
+{
+    idx low = 0, high = n - 1;
+    while (low < high) {
+        const double pivot = a[(low + high) / 2];
+        idx i = low, j = high;
+        while (i <= j) {
+            while (a[i] < pivot) i++;
+            while (pivot < a[j]) j--;
+            if (i <= j) {
+                const double x = a[i];
+                a[i++] = a[j];
+                a[j--] = x;
+            }
+        }
+        if (k <= j) high = j;
+        else if (k >= i) low = i;
+        else break;
+    }
+    return a[k];
+}
+
+/* column_medians(x, out) of the rows of x, each as long as out */
+static PyObject *column_medians(PyObject *self, PyObject *const *args, idx nargs)
+{
+    static const char *kinds[] = {"rd", "wd"};
+    Py_buffer v[2];
+    (void)self;
+    if (nargs != 2) return unfit("column_medians(x, out)");
+    if (!views(args, 2, kinds, v)) return NULL;
+    const idx width = v[1].len / 8, rows = width ? v[0].len / 8 / width : 0;
+    const int fits = rows > 0 && v[0].len == rows * width * 8;
+    double *column = fits ? PyMem_Malloc((size_t)rows * sizeof(double)) : NULL;
+    if (column) {
+        const double *x = v[0].buf;
+        double *out = v[1].buf;
+        for (idx c = 0; c < width; c++) {
+            for (idx r = 0; r < rows; r++) column[r] = x[r * width + c];
+            double middle = smallest(column, rows, rows / 2);
+            if (rows % 2 == 0) {
+                double below = column[0];
+                for (idx r = 1; r < rows / 2; r++) if (column[r] > below) below = column[r];
+                middle = (below + middle) / 2;
+            }
+            out[c] = middle;
+        }
+        PyMem_Free(column);
+    }
+    release(v, 2);
+    if (!column) return fits ? PyErr_NoMemory() : unfit("column_medians");
+    Py_RETURN_NONE;
+}
+
 /* band_power(spectra, out, bins, start, stop): squared, 0 outside start..stop */
 static PyObject *band_power(PyObject *self, PyObject *const *args, idx nargs)
 {
@@ -497,6 +551,7 @@ __attribute__((visibility("hidden"))) PyMethodDef measure_methods[] = {
     {"high_pass", (PyCFunction)(void (*)(void))high_pass, METH_FASTCALL, NULL},
     {"likeness", (PyCFunction)(void (*)(void))likeness, METH_FASTCALL, NULL},
     {"centred", (PyCFunction)(void (*)(void))centred, METH_FASTCALL, NULL},
+    {"column_medians", (PyCFunction)(void (*)(void))column_medians, METH_FASTCALL, NULL},
     {"band_power", (PyCFunction)(void (*)(void))band_power, METH_FASTCALL, NULL},
     {"look", (PyCFunction)(void (*)(void))look, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL}};

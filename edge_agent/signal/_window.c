@@ -252,6 +252,38 @@ static PyObject *quantise(PyObject *self, PyObject *const *args, Py_ssize_t narg
     return PyBool_FromLong(!unknown);
 }
 
+/* counts(payload, begin, factors, out): little-endian int16 from begin on, a row of channels for each sample; out has a row for each
+ * channel, factors its scale and offset. -32768 is no value. */
+static PyObject *counts(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer raw, factors, out;
+    (void)self;
+    if (nargs != 4) { PyErr_SetString(PyExc_TypeError, "counts(payload, begin, factors, out)"); return NULL; }
+    const Py_ssize_t begin = PyLong_AsSsize_t(args[1]);
+    if (begin == -1 && PyErr_Occurred()) return NULL;
+    if (PyObject_GetBuffer(args[0], &raw, PyBUF_SIMPLE) < 0) return NULL;
+    if (!view(args[2], &factors, "d", 8, 0)) { PyBuffer_Release(&raw); return NULL; }
+    if (!view(args[3], &out, "f", 4, 1)) { PyBuffer_Release(&factors); PyBuffer_Release(&raw); return NULL; }
+    const Py_ssize_t channels = factors.len / 16, samples = channels ? out.len / 4 / channels : 0;
+    const int fits = samples > 0 && begin >= 0 && out.len == samples * channels * 4 && begin <= raw.len && raw.len - begin == samples * channels * 2;
+    for (Py_ssize_t c = 0; fits && c < channels; c++) {
+        const unsigned char *from = (const unsigned char *)raw.buf + begin + 2 * c;
+        const double scale = ((const double *)factors.buf)[2 * c], offset = ((const double *)factors.buf)[2 * c + 1];
+        float *to = (float *)out.buf + c * samples;
+        for (Py_ssize_t i = 0; i < samples; i++, from += 2 * channels) {
+            const int count = (int16_t)(uint16_t)(from[0] | from[1] << 8);
+            const float value = (float)((double)count * scale + offset);
+            to[i] = count == -32768 || !isfinite(value) ? NAN : value; /* beyond single precision is no value */
+        }
+    }
+    if (!fits) PyErr_SetString(PyExc_ValueError, "counts: the arguments do not fit");
+    PyBuffer_Release(&out);
+    PyBuffer_Release(&factors);
+    PyBuffer_Release(&raw);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+}
+
 /* dequantise(raw, zero_point, scale, out): out = (raw - zero_point) * scale. */
 static PyObject *dequantise(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
@@ -276,10 +308,155 @@ static PyObject *dequantise(PyObject *self, PyObject *const *args, Py_ssize_t na
     Py_RETURN_NONE;
 }
 
+/* The waves of usual_beat.py: where they lie on its grid of WAVES samples. */
+enum { WAVES = 63, P_FROM = 12, P_LONG = 18, QRS_FROM = 27, QRS_LONG = 20, T_FROM = 47, T_LONG = 16, SHIFT_MOST = 3, NUMBERS = 14 };
+enum { F_QRS = WAVES, F_T = F_QRS + QRS_LONG, F_P = F_T + T_LONG, F_LONG = F_P + P_LONG };
+enum { N_QRS, N_T, N_P, N_SLOPE, N_LONG };
+static const double TINY = 1e-6;
+
+/* usual_beat._dot: products in single precision, added up in double, one after the other. */
+static float dot_in_order(const float *a, const float *b, Py_ssize_t n)
+{
+    double s = 0;
+    for (Py_ssize_t i = 0; i < n; i++) s += (double)(a[i] * b[i]);
+    return (float)s;
+}
+
+static double norm_of(const float *a, Py_ssize_t n)
+{
+    const double norm = sqrt((double)dot_in_order(a, a, n));
+    return norm > TINY ? norm : TINY;
+}
+
+static double norm_between(const float *a, const float *b, Py_ssize_t n)
+{
+    float d[WAVES];
+    for (Py_ssize_t i = 0; i < n; i++) d[i] = a[i] - b[i];
+    return norm_of(d, n);
+}
+
+static void without_mean(const float *a, Py_ssize_t n, float *out)
+{
+    const float m = mean(a, n);
+    for (Py_ssize_t i = 0; i < n; i++) out[i] = a[i] - m;
+}
+
+static void levelled(const float *a, const float *ramp, float *out)
+{
+    without_mean(a, P_LONG, out);
+    const float slope = dot_in_order(out, ramp, P_LONG);
+    for (int i = 0; i < P_LONG; i++) out[i] = out[i] - ramp[i] * slope;
+}
+
+/* waves(x, centre, ramp, f, norms): x (without its mean, if centre), its QRS, T and P wave, one after the other in f; their norms. */
+static PyObject *waves(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    Py_buffer x, ramp, f, norms;
+    (void)self;
+    if (nargs != 5) { PyErr_SetString(PyExc_TypeError, "waves(x, centre, ramp, f, norms)"); return NULL; }
+    const int centre = PyObject_IsTrue(args[1]);
+    if (centre < 0 || !view(args[0], &x, "f", 4, 0)) return NULL;
+    if (!view(args[2], &ramp, "f", 4, 0)) goto no_ramp;
+    if (!view(args[3], &f, "f", 4, 1)) goto no_f;
+    if (!view(args[4], &norms, "d", 8, 1)) goto no_norms;
+    const int fits = x.len == WAVES * 4 && ramp.len == P_LONG * 4 && f.len == F_LONG * 4 && norms.len == N_LONG * 8;
+    if (fits) {
+        float *to = f.buf, slope = 0;
+        double *n = norms.buf;
+        if (centre) without_mean(x.buf, WAVES, to);
+        else memcpy(to, x.buf, WAVES * 4);
+        without_mean(to + QRS_FROM, QRS_LONG, to + F_QRS);
+        without_mean(to + T_FROM, T_LONG, to + F_T);
+        levelled(to + P_FROM, ramp.buf, to + F_P);
+        n[N_QRS] = norm_of(to + F_QRS, QRS_LONG);
+        n[N_T] = norm_of(to + F_T, T_LONG);
+        n[N_P] = norm_of(to + F_P, P_LONG);
+        for (int i = QRS_FROM + 1; i < QRS_FROM + QRS_LONG; i++) {
+            const float step = fabsf(to[i] - to[i - 1]);
+            if (step > slope) slope = step;
+        }
+        n[N_SLOPE] = (double)slope > TINY ? (double)slope : TINY;
+    } else PyErr_SetString(PyExc_ValueError, "waves: the arguments do not fit");
+    PyBuffer_Release(&norms);
+    PyBuffer_Release(&f);
+    PyBuffer_Release(&ramp);
+    PyBuffer_Release(&x);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+no_norms:
+    PyBuffer_Release(&f);
+no_f:
+    PyBuffer_Release(&ramp);
+no_ramp:
+    PyBuffer_Release(&x);
+    return NULL;
+}
+
+static double at_most(double x, double most) { return x < most ? x : most; }
+
+/* The usual P wave at the best of all places up to SHIFT_MOST samples away. */
+static double best_correlation(const float *x, const float *usual, double norm, const float *ramp)
+{
+    float level[P_LONG], squares_[P_LONG], best = 0;
+    for (int shift = -SHIFT_MOST; shift <= SHIFT_MOST; shift++) {
+        levelled(x + P_FROM + shift, ramp, level);
+        for (int i = 0; i < P_LONG; i++) squares_[i] = level[i] * level[i];
+        float size = sqrtf(sum(squares_, P_LONG));
+        if (!(size > (float)TINY)) size = (float)TINY;
+        const float agreement = dot_in_order(level, usual, P_LONG) / size;
+        if (shift == -SHIFT_MOST || agreement > best) best = agreement;
+    }
+    return (double)best / norm;
+}
+
+/* compared(f, norms, usual_f, usual_norms, agreed, ramp, out): the numbers of usual_beat.SHAPE_FEATURES. */
+static PyObject *compared(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
+{
+    static const char *kinds[] = {"f", "d", "f", "d", "f", "f", "f"};
+    static const Py_ssize_t lengths[] = {F_LONG, N_LONG, F_LONG, N_LONG, 2, P_LONG, NUMBERS};
+    Py_buffer v[7];
+    int many = 0, fits = 1;
+    (void)self;
+    if (nargs != 7) { PyErr_SetString(PyExc_TypeError, "compared(f, norms, usual_f, usual_norms, agreed, ramp, out)"); return NULL; }
+    for (; many < 7; many++) {
+        const Py_ssize_t size = kinds[many][0] == 'd' ? 8 : 4;
+        if (!view(args[many], &v[many], kinds[many], size, many == 6)) break;
+        fits = fits && v[many].len == lengths[many] * size;
+    }
+    if (many == 7 && fits) {
+        const float *w = v[0].buf, *u = v[2].buf, *agreed = v[4].buf, *ramp = v[5].buf;
+        const double *n = v[1].buf, *un = v[3].buf, scale = un[N_QRS];
+        const double p = (double)dot_in_order(w + F_P, u + F_P, P_LONG);
+        float *out = v[6].buf;
+        out[0] = (float)((double)dot_in_order(w + F_QRS, u + F_QRS, QRS_LONG) / (n[N_QRS] * scale));
+        out[1] = (float)at_most(norm_between(w + F_QRS, u + F_QRS, QRS_LONG) / scale, 4.0);
+        out[2] = (float)log(n[N_QRS] / scale);
+        out[3] = (float)log(n[N_SLOPE] / un[N_SLOPE]);
+        out[4] = agreed[0];
+        out[5] = (float)((double)dot_in_order(w + F_T, u + F_T, T_LONG) / (n[N_T] * un[N_T]));
+        out[6] = (float)at_most(norm_between(w + F_T, u + F_T, T_LONG) / scale, 4.0);
+        out[7] = (float)(p / (n[N_P] * un[N_P]));
+        out[8] = (float)best_correlation(w, u + F_P, un[N_P], ramp);
+        out[9] = (float)at_most(norm_between(w + F_P, u + F_P, P_LONG) / un[N_P], 4.0);
+        const double gain = at_most(p / (un[N_P] * un[N_P]), 4.0);
+        out[10] = (float)(gain > -4.0 ? gain : -4.0);
+        out[11] = (float)log(n[N_P] / un[N_P]);
+        out[12] = (float)at_most(un[N_P] / scale, 4.0);
+        out[13] = agreed[1];
+    } else if (many == 7) PyErr_SetString(PyExc_ValueError, "compared: the arguments do not fit");
+    fits = fits && many == 7;
+    while (many--) PyBuffer_Release(&v[many]);
+    if (!fits) return NULL;
+    Py_RETURN_NONE;
+}
+
 __attribute__((visibility("hidden"))) PyMethodDef window_methods[] = {
     {"resample", (PyCFunction)(void (*)(void))resample, METH_FASTCALL, NULL},
     {"normalise", (PyCFunction)(void (*)(void))normalise, METH_FASTCALL, NULL},
     {"mean_rows", (PyCFunction)(void (*)(void))mean_rows, METH_FASTCALL, NULL},
     {"quantise", (PyCFunction)(void (*)(void))quantise, METH_FASTCALL, NULL},
+    {"counts", (PyCFunction)(void (*)(void))counts, METH_FASTCALL, NULL},
     {"dequantise", (PyCFunction)(void (*)(void))dequantise, METH_FASTCALL, NULL},
+    {"waves", (PyCFunction)(void (*)(void))waves, METH_FASTCALL, NULL},
+    {"compared", (PyCFunction)(void (*)(void))compared, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL}};

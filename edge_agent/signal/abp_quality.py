@@ -15,8 +15,10 @@ Measured on the last two seconds, and against the patient's own last minutes whe
 ``damped``
     pulse pressure and upstroke have shrunk together against the last minutes **and the mean has stayed**: a clot, a kink or a
     bubble takes the pulse and leaves the mean. Where the mean falls too, the patient's circulation is failing and the line is right.
+    The last minutes are not enough where the pressure has just changed by itself, so the last twenty seconds are asked as well.
 ``flush``
-    a plateau far above the patient's systolic pressure.
+    a plateau far above the patient's systolic pressure, without pulses: the valve to the pressure bag is open. The height alone says
+    nothing, for a patient's pressure may jump by as much; then it pulses.
 ``drift``
     the whole pulse moves by more than 25 mmHg within twenty seconds, both edges alike, or lies below zero. (A transducer's
     slow drift, some mmHg an hour, cannot be told from the patient.)
@@ -30,6 +32,7 @@ against its own usual pulse.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Literal
@@ -53,17 +56,21 @@ TOP_MMHG = 0.75
 STEEP_PART = 0.15
 DAMPED_PULSE = 0.5
 DAMPED_SLOPE = 0.45
+DAMPED_LEAST = 0.7  # at most so much of the pulse is left; damping takes the upstroke first, and more of it
 KEPT_MMHG = 12.0
 KEPT_PART = 0.15
 FLUSH_ABOVE_MMHG = 50.0
 FLUSH_MMHG = 250.0
-FLUSH_S = 0.6  # longer than any systole stays up there: a pressure that truly rises is no flush
+FLUSH_S = 0.5
+FLUSH_FLAT_MMHG = 15.0  # more than a blocked line lets through, and less than any pulse that is one (jSQI: 20)
+FLUSH_BIN_S = 0.02
 DRIFT_MMHG = 25.0
 DRIFT_S = 20.0
 DRIFT_UNLIKE_MMHG = 4.0
 NOISE_PART = 0.05
 PULSES_S = 5.0
 BASELINE_S = 180.0
+LATELY_S = 20.0
 BASELINE_LEAST_S = 15.0
 GIVE_IN_S = 600.0
 UPSTROKE_S = 0.04
@@ -86,6 +93,7 @@ class PressureQuality:
         # (pulse pressure, upstroke, mean, highest) of good windows, two a second
         self._baseline: deque[tuple[float, float, float, float]] = deque(maxlen=round(BASELINE_S / TICK_S))
         self._usual: tuple[float, float, float, float] | None = None
+        self._lately: tuple[float, float, float, float] | None = None
         self._since_usual = 0
         self._course: deque[tuple[float, float, float]] = deque(maxlen=round(DRIFT_S / TICK_S) + 1)
         self._ticks_damped = 0
@@ -114,7 +122,7 @@ class PressureQuality:
         size = high - low
         lag = max(1, round(UPSTROKE_S * self.fs))
         upstroke = float((w[lag:] - w[:-lag]).max())
-        still = self._still(w, size, mean)
+        still = self._still(w, size, mean, low)
         if still:
             self._course.clear()
             return [still], 0.0
@@ -125,13 +133,13 @@ class PressureQuality:
             "drift": self._drift(high, low, upstroke),
         }
         if self.kind == "abp":
-            faults["flush"] = self._flush(w, high)
+            faults["flush"] = self._flush(w, high, low)
             faults["damped"] = self._damped(w, size, upstroke, mean)
             if faults["damped"] >= 1.0:
                 self._ticks_damped += 1
                 if self._ticks_damped * TICK_S >= GIVE_IN_S:  # by now this is what the line is like
                     self._baseline.clear()
-                    self._usual = None
+                    self._usual = self._lately = None
                     self._ticks_damped = 0
             else:
                 self._ticks_damped = 0
@@ -142,21 +150,26 @@ class PressureQuality:
         return reasons, score
 
     def _remember(self, size: float, upstroke: float, mean: float, high: float) -> None:
+        if self.kind == "abp" and size < WEAK_MMHG:
+            return  # nothing of a patient's usual pulse is to be learned while there is none
         self._baseline.append((size, upstroke, mean, high))
         self._since_usual += 1
         if len(self._baseline) >= BASELINE_LEAST_S / TICK_S and (self._usual is None or self._since_usual >= 10):
             self._since_usual = 0
-            size, upstroke, mean, high = np.median(np.array(self._baseline), axis=0).tolist()
+            good = np.array(self._baseline)
+            size, upstroke, mean, high = np.median(good, axis=0).tolist()
             self._usual = (size, upstroke, mean, high)
+            size, upstroke, mean, high = np.median(good[-round(LATELY_S / TICK_S) :], axis=0).tolist()
+            self._lately = (size, upstroke, mean, high)
 
-    def _still(self, w: NDArray[np.float64], size: float, mean: float) -> str | None:
+    def _still(self, w: NDArray[np.float64], size: float, mean: float, low: float) -> str | None:
         if self.kind == "pleth":  # a pulse that has gone leaves noise; an input that has gone leaves nothing
             usual = 0.0 if self._usual is None else self._usual[0]
             return "flat" if size <= 0.001 * usual else None
         if abs(mean) < ZERO_MMHG and size < ZERO_MMHG:
             return "calibration"
         second = w[-round(self.fs) :]
-        if mean - size > self._flush_limit():
+        if size <= FLUSH_FLAT_MMHG and low > self._flush_limit():
             return "flush"
         if float(second.max() - second.min()) == 0.0 or (size < STILL_MMHG and mean > STANDING_MMHG):
             return "flat"
@@ -219,9 +232,19 @@ class PressureQuality:
     def _flush_limit(self) -> float:
         return FLUSH_MMHG if self._usual is None else min(FLUSH_MMHG, self._usual[3] + FLUSH_ABOVE_MMHG)
 
-    def _flush(self, w: NDArray[np.float64], high: float) -> float:
+    def _flush(self, w: NDArray[np.float64], high: float, low: float) -> float:
+        """1 when the flattest half second above the limit moves no more than a line without pulses. Only at the window's top: a
+        slow heart's late diastole is flat as well."""
         limit = self._flush_limit()
-        return longest_run(w > limit) / (FLUSH_S * self.fs) if high > limit else 0.0
+        if high <= limit:
+            return 0.0
+        width = max(1, round(FLUSH_BIN_S * self.fs))
+        bins = w[len(w) % width :].reshape(-1, width)
+        across = max(1, min(round(FLUSH_S * self.fs / width), len(bins)))
+        lows = np.lib.stride_tricks.sliding_window_view(bins.min(axis=1), across).min(axis=1)
+        highs = np.lib.stride_tricks.sliding_window_view(bins.max(axis=1), across).max(axis=1)
+        moves = (highs - lows)[lows > max(limit, high - max(0.5 * (high - low), FLUSH_FLAT_MMHG))]
+        return FLUSH_FLAT_MMHG / max(float(moves.min()), 1e-9) if len(moves) else 0.0
 
     def _damped(self, w: NDArray[np.float64], size: float, upstroke: float, mean: float) -> float:
         """1 when the pulse has shrunk as much as damping must have it, and the mean stayed."""
@@ -229,9 +252,13 @@ class PressureQuality:
         falling = float(w[:fourth].sum() - w[-fourth:].sum()) / fourth
         if size < WEAK_MMHG and mean > STANDING_MMHG and falling < 0.5 * size:
             return 1.0
-        if self._usual is None:
-            return 0.0
-        usual_size, usual_upstroke, usual_mean, _ = self._usual
-        if abs(mean - usual_mean) > max(KEPT_MMHG, KEPT_PART * usual_mean):
-            return 0.0
-        return min(DAMPED_PULSE * usual_size / max(size, 1e-9), DAMPED_SLOPE * usual_upstroke / max(upstroke, 1e-9))
+        worst = 0.0
+        for usual in (self._usual, self._lately):
+            if usual is None or abs(mean - usual[2]) > max(KEPT_MMHG, KEPT_PART * usual[2]):
+                continue
+            if worst == 0.0 and float((w - np.minimum.accumulate(w)).max()) < 0.5 * size:
+                return 0.0  # it runs off and does not rise: a pause, not a damped pulse
+            pulse, slope = usual[0] / max(size, 1e-9), usual[1] / max(upstroke, 1e-9)
+            both = math.sqrt(DAMPED_PULSE * pulse * DAMPED_SLOPE * slope)
+            worst = max(worst, min(DAMPED_LEAST * pulse, DAMPED_SLOPE * slope, both))
+        return worst

@@ -155,6 +155,12 @@ def centred(y: Array, starts: Numbers, out: Array, /) -> None:
     out -= out.mean(axis=1, keepdims=True)
 
 
+def column_medians(x: Array, out: Array, /) -> None:
+    """As ``numpy.median`` has them; Without values that are none."""
+    ordered, middle = np.sort(x, axis=0), len(x) // 2
+    out[:] = ordered[middle] if len(x) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
+
+
 def band_power(spectra: NDArray[np.complex128], out: Array, bins: int, band: int, band_end: int, /) -> None:
     """Of each bin; 0 outside the band."""
     out[:] = spectra.real**2 + spectra.imag**2

@@ -65,11 +65,13 @@ class Ring:
             self._end += n - self.capacity
             values = values[:, -self.capacity :]
             n = self.capacity
-        at = self._end % self.capacity
-        head = min(n, self.capacity - at)
-        for base in (0, self.capacity):
-            self._data[:, base + at : base + at + head] = values[:, :head]
-            self._data[:, base : base + n - head] = values[:, head:]
+        at, data, capacity = self._end % self.capacity, self._data, self.capacity
+        head = min(n, capacity - at)
+        if head < n:
+            data[:, : n - head] = data[:, capacity : capacity + n - head] = values[:, head:]
+            values = values[:, :head]
+        data[:, at : at + head] = values
+        data[:, capacity + at : capacity + at + head] = values
         self._end += n
 
     def skip(self, n: int) -> None:

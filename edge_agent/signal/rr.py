@@ -12,7 +12,7 @@ from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import islice, pairwise
 from math import log, sqrt
 
 import numpy as np
@@ -71,23 +71,32 @@ class RrHistory:
         """
         if not self._closed:
             return np.zeros(len(names), np.float32)
-        past = self._past = self._past or _Past(self)
+        past = self._newest_past()
         return np.array([_FEATURES[name](past) for name in names], np.float32)
+
+    def feature(self, name: str) -> float:
+        """One of them, with its rounding."""
+        return float(np.float32(_FEATURES[name](self._newest_past()))) if self._closed else 0.0
+
+    def _newest_past(self) -> _Past:
+        past = self._past = self._past or _Past(self)
+        return past
 
     def sequence(self, n: int, normalisation: str) -> Samples | None:
         """The last n intervals, oldest first; None while there are fewer."""
         if len(self.intervals_s) < n:
             return None
-        intervals = np.fromiter(self.intervals_s, np.float64)[-n:]
+        newest = list(islice(reversed(self.intervals_s), n))[::-1]
+        intervals = np.array(newest)
         match normalisation:
             case "seconds":
                 pass
             case "milliseconds":
                 intervals = intervals * 1000
             case "log_median":
-                intervals = np.log(intervals / np.median(intervals))
+                intervals = np.log(intervals / _median(newest))
             case "ratio_median":
-                intervals = intervals / np.median(intervals)
+                intervals = intervals / _median(newest)
             case _:
                 return normalise(intervals.astype(np.float32), normalisation)
         return intervals.astype(np.float32)
@@ -102,6 +111,9 @@ class _Span:
     def __init__(self, longest: int) -> None:
         self._longest = longest
         self._total = 0
+        self._squares = 0
+        self._percentiles: dict[float, float] = {}
+        """Those asked for since the last interval came."""
         self.in_order: list[int] = []
         """By length."""
         self.in_time: deque[int] = deque()
@@ -109,15 +121,18 @@ class _Span:
         """From each interval to the next, by size."""
 
     def add(self, interval: int) -> None:
+        self._percentiles.clear()
         if self.in_time:
             insort(self._steps, abs(interval - self.in_time[-1]))
         self.in_time.append(interval)
         insort(self.in_order, interval)
         self._total += interval
+        self._squares += interval * interval
         while self._total > self._longest or len(self.in_time) >= HISTORY:
             gone = self.in_time.popleft()
             del self.in_order[bisect_left(self.in_order, gone)]
             self._total -= gone
+            self._squares -= gone * gone
             if self.in_time:
                 del self._steps[bisect_left(self._steps, abs(self.in_time[0] - gone))]
 
@@ -125,16 +140,39 @@ class _Span:
         return len(self.in_order)
 
     def percentile(self, percent: float) -> float:
-        return _percentile(self.in_order, percent)
+        known = self._percentiles.get(percent)
+        if known is None:
+            known = self._percentiles[percent] = _percentile(self.in_order, percent)
+        return known
 
     def cv(self) -> float:
-        return _cv(self.in_order)
+        """As ``_cv`` has it; of whole numbers, so that nothing is rounded before the root."""
+        n = len(self)
+        return sqrt(n * self._squares - self._total * self._total) / self._total if n > FEWEST else 0.0
 
     def mad(self) -> float:
-        if len(self) < FEWEST:
+        """The median distance from the median, as a part of it. The nearest half of them lie side by side in order."""
+        n = len(self)
+        if n < FEWEST:
             return 0.0
-        middle = self.percentile(50)
-        return _percentile(sorted([abs(one - middle) for one in self.in_order]), 50) / middle
+        in_order, middle = self.in_order, self.percentile(50)
+        near = (n - 1) // 2 + 1
+        first, last = 0, n - near
+        while first < last:
+            half = (first + last) // 2
+            if middle - in_order[half] > in_order[half + near] - middle:
+                first = half + 1
+            else:
+                last = half
+        end = first + near
+        farthest = max(middle - in_order[first], in_order[end - 1] - middle)
+        if n % 2:
+            return farthest / middle
+        next_one = min(
+            middle - in_order[first - 1] if first else float("inf"),
+            in_order[end] - middle if end < n else float("inf"),
+        )
+        return (farthest + (next_one - farthest) * 0.5) / middle
 
     def step(self) -> float:
         """As ``_step`` has it, of whole numbers kept in order."""
@@ -165,6 +203,12 @@ def _percentile(ordered: Sequence[float], percent: float) -> float:
     if low + 1 >= len(ordered):
         return float(ordered[-1])
     return ordered[low] + (ordered[low + 1] - ordered[low]) * (place - low)
+
+
+def _median(values: Sequence[float]) -> float:
+    """As numpy.median does it."""
+    ordered, middle = sorted(values), len(values) // 2
+    return ordered[middle] if len(values) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _cv(intervals: Sequence[float]) -> float:

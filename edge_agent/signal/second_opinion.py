@@ -23,6 +23,8 @@ SPAN_S = 0.012
 PART = 0.4
 REFRACTORY_S = 0.25
 EDGE_S = 0.25  # of the window's newest part, left for the next time
+LEAST_MV = 0.1
+"""What moves by less before any beat was found is no QRS (low voltage is under 0.5), but the line of a heart that stands still."""
 
 
 class SlopeBeats:
@@ -51,8 +53,11 @@ class SlopeBeats:
         offset = (self._smooth + self._span + self._sum) // 2
         start = end - len(w) + offset
         until = end - round(EDGE_S * self._fs)
-        if learn or len(self._tops) < 4:
+        if learn or (len(self._tops) < 4 and float(w.max() - w.min()) >= LEAST_MV):
             self._tops.append(highest)
+        if not self._tops:  # nothing yet that could be a heart: no beats, and no opinion on any
+            self.skip(until)
+            return
         threshold = PART * PART * median(self._tops)
         lo = max(0, self._done - start)
         hi = min(len(energy), until - start)

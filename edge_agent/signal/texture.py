@@ -18,6 +18,7 @@ the signal was cut, and small blocks cost no more than large ones; the price is 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Sequence
 
@@ -25,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.journey import Beat, BeatShape, Texture
-from edge_agent.signal.measure import band_power, centred, high_pass, likeness, look
+from edge_agent.signal.measure import band_power, centred, column_medians, high_pass, likeness, look
 from edge_agent.signal.quality_grid import WILD
 
 Array = NDArray[np.float64]
@@ -43,6 +44,7 @@ SAME_PEAK = 0.9
 MOST_MISSING = 0.05
 USUAL_FROM_S, USUAL_TO_S = 150.0, 16.0
 """The usual is learned from this long ago until this long ago."""
+MOST_SIZES = round(USUAL_FROM_S * STEPS_PER_S)
 LEARN_EVERY_S = 4
 LEAST_BEATS = 8
 MOST_BEATS = 96
@@ -111,7 +113,10 @@ class EcgTexture:
         self._missing = np.zeros(self._kept)
         self._waiting: list[Beat] = []
         self._beats: deque[tuple[int, Array]] = deque(maxlen=MOST_BEATS * 4)
-        self._sizes: deque[tuple[int, float]] = deque(maxlen=round(USUAL_FROM_S * STEPS_PER_S))
+        # Of each quarter; those that are old enough to be usual stand by size, too.
+        self._young_sizes: deque[tuple[int, float]] = deque()
+        self._old_sizes: deque[tuple[int, float]] = deque()
+        self._sizes_in_order: list[float] = []
         self._usual: Array | None = None
         self._usual_qrs: Array | None = None
         self._usual_norm = self._usual_qrs_norm = self._usual_slope = 0.0
@@ -238,7 +243,7 @@ class EcgTexture:
             if (holes and float(self._missing[here].mean()) > MOST_MISSING) or end - self._n < self._start:
                 continue
             size = math.sqrt(whole * (2.0 / self._padded)) / math.sqrt(self._n)
-            self._sizes.append((end, size))
+            self._young_sizes.append((end, size))
             out.append(
                 Texture(
                     channel=self.channel,
@@ -269,14 +274,17 @@ class EcgTexture:
         while self._beats and self._beats[0][0] < since:
             self._beats.popleft()
         shapes = [shape for middle, shape in self._beats if middle < until][-MOST_BEATS:]
-        sizes = [size for end, size in self._sizes if since <= end < until]
+        sizes = self._usual_sizes(since, until)
         if len(shapes) < LEAST_BEATS or len(sizes) < LEAST_BEATS:
             return
         many = np.array(shapes)
         many -= many.mean(axis=1, keepdims=True)
-        usual = _median(many)
+        usual = np.empty(self._width)
+        column_medians(many, usual)
         usual -= usual.mean()
-        norm, size = _norm(usual), float(_median(np.array(sizes)))
+        middle = len(sizes) // 2
+        size = sizes[middle] if len(sizes) % 2 else (sizes[middle - 1] + sizes[middle]) / 2
+        norm = _norm(usual)
         agree = (many @ usual) / np.maximum(np.sqrt((many * many).sum(axis=1)) * norm, 1e-30)
         if self._usual is None:
             self._resembled = now
@@ -291,11 +299,15 @@ class EcgTexture:
         self._usual_qrs = qrs / self._usual_qrs_norm
         self._usual_slope = max(1e-6, _norm(self._usual_qrs[1:] - self._usual_qrs[:-1]))
 
-
-def _median(x: Array) -> Array:
-    """Along the first axis, as ``numpy.median`` has it, in half its time for so few."""
-    ordered, middle = np.sort(x, axis=0), len(x) // 2
-    return np.asarray(ordered[middle] if len(x) % 2 else (ordered[middle - 1] + ordered[middle]) / 2)
+    def _usual_sizes(self, since: float, until: float) -> list[float]:
+        """Those from ``since`` to ``until``, in order; both only grow."""
+        young, old, in_order = self._young_sizes, self._old_sizes, self._sizes_in_order
+        while young and young[0][0] < until:
+            insort(in_order, young[0][1])
+            old.append(young.popleft())
+        while old and (old[0][0] < since or len(old) + len(young) > MOST_SIZES):
+            del in_order[bisect_left(in_order, old.popleft()[1])]
+        return in_order
 
 
 def _norm(x: Array) -> float:

@@ -12,13 +12,22 @@ Everything is worked out on one grid: 90 Hz from 0.4 s before the R peak to 0.3 
 from __future__ import annotations
 
 from math import log, sqrt
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge_agent.journey import Samples
 from edge_agent.signal.rr import RrHistory
 from edge_agent.signal.windows import mean_of
+
+KERNEL = True
+"""Whether the compiled kernel is there; the plain Python below is its specification."""
+try:
+    from edge_agent.signal._kernel import compared as compared_compiled
+    from edge_agent.signal._kernel import waves as waves_compiled
+except ImportError:  # no compiler where it was installed
+    KERNEL = False
 
 RATE_HZ, SAMPLES, BEFORE = 90.0, 63, 36
 """The grid of the numbers below; with the resampling filter's reach it ends 0.39 s after the R peak."""
@@ -61,10 +70,7 @@ fibrillation."""
 
 def interval_is_long(rr: RrHistory) -> bool:
     """Whether the newest beat's interval makes it a candidate; also while there is no history that says otherwise."""
-    return float(rr.features(_LONG)[0]) >= LEAST_RR_LOG
-
-
-_LONG = ("rr_p90_60s_log",)
+    return rr.feature("rr_p90_60s_log") >= LEAST_RR_LOG
 
 
 class Running:
@@ -95,40 +101,21 @@ class UsualBeat:
         self._agreed = Running(2)
         """QRS and P correlation of each, when it was taken."""
         self._refused = 0
-        self._waves: _Waves | None = None
+        self._waves: Waves | None = None
 
     def feed(self, window: Samples, long: bool) -> tuple[Samples, Learning]:
         """This beat's numbers against the template of the beats before it; then the template learns from it."""
-        waves = _Waves(window - _mean(window))
+        waves = make_waves(window, centre=True)
         numbers = self._numbers(waves)
         return numbers, self._learn(waves, long, numbers)
 
-    def _numbers(self, waves: _Waves) -> Samples:
+    def _numbers(self, waves: Waves) -> Samples:
         usual, agreed = self._waves, self._agreed.mean
         if usual is None or agreed is None:
             return np.zeros(len(SHAPE_FEATURES), np.float32)
-        scale = usual.qrs_norm
-        return np.array(
-            [
-                float(waves.qrs @ usual.qrs) / (waves.qrs_norm * scale),
-                min(4.0, _norm(waves.qrs - usual.qrs) / scale),
-                log(waves.qrs_norm / scale),
-                log(waves.slope / usual.slope),
-                agreed[0],
-                float(waves.t @ usual.t) / (waves.t_norm * usual.t_norm),
-                min(4.0, _norm(waves.t - usual.t) / scale),
-                float(waves.p @ usual.p) / (waves.p_norm * usual.p_norm),
-                _best_correlation(waves.x, usual.p, usual.p_norm),
-                min(4.0, _norm(waves.p - usual.p) / usual.p_norm),
-                max(-4.0, min(4.0, float(waves.p @ usual.p) / usual.p_norm**2)),
-                log(waves.p_norm / usual.p_norm),
-                min(4.0, usual.p_norm / scale),
-                agreed[1],
-            ],
-            np.float32,
-        )
+        return compare(waves, usual, agreed)
 
-    def _learn(self, waves: _Waves, long: bool, numbers: Samples) -> Learning:
+    def _learn(self, waves: Waves, long: bool, numbers: Samples) -> Learning:
         if not long:
             return "no"
         first = self._waves is None
@@ -138,33 +125,73 @@ class UsualBeat:
                 return "no"
         afresh = first or self._refused == REFUSED
         self._refused = 0
-        self._shape.take(waves.x, afresh)
+        self._shape.take(waves.parts[:SAMPLES], afresh)
         self._agreed.take(np.array([1.0, 0.0] if afresh else [numbers[0], numbers[7]], np.float32), afresh)
         assert self._shape.mean is not None
-        self._waves = _Waves(self._shape.mean)
+        self._waves = make_waves(self._shape.mean)
         return "afresh" if afresh else "taken"
 
 
 _TINY = 1e-6
 _RAMP = np.linspace(-1, 1, P.stop - P.start, dtype=np.float32)
 _RAMP /= np.sqrt(_RAMP @ _RAMP)
-_SHIFTED = (np.arange(P.start, P.stop) + np.arange(-SHIFT, SHIFT + 1)[:, None]).astype(np.intp)
 
 
-class _Waves:
-    """A beat's waves without their means, and their norms."""
+_QRS, _T, _P = slice(63, 83), slice(83, 99), slice(99, 117)
+"""Where the waves are in ``Waves.parts``."""
 
-    __slots__ = ("p", "p_norm", "qrs", "qrs_norm", "slope", "t", "t_norm", "x")
 
-    def __init__(self, x: Samples) -> None:
-        self.x = x
-        self.qrs = x[QRS] - _mean(x[QRS])
-        self.t = x[T] - _mean(x[T])
-        self.p = _level(x[P])
-        self.qrs_norm = _norm(self.qrs)
-        self.t_norm = _norm(self.t)
-        self.p_norm = _norm(self.p)
-        self.slope = max(_TINY, float(np.maximum.reduce(np.abs(x[QRS][1:] - x[QRS][:-1]))))
+class Waves(NamedTuple):
+    """A beat, its waves without their means, and their norms."""
+
+    parts: Samples
+    """The beat; its QRS; its T wave; its P wave (without its slope, too)."""
+    norms: NDArray[np.float64]
+    """Of the QRS, the T and the P wave; the steepest slope of the QRS."""
+
+
+def make_waves(x: Samples, *, centre: bool = False, compiled: bool = KERNEL) -> Waves:
+    """``centre``: take the beat without its mean."""
+    parts, norms = np.empty(_P.stop, np.float32), np.empty(4)
+    if compiled:
+        waves_compiled(x, centre, _RAMP, parts, norms)
+        return Waves(parts, norms)
+    x = parts[:SAMPLES] = x - _mean(x) if centre else x
+    parts[_QRS] = x[QRS] - _mean(x[QRS])
+    parts[_T] = x[T] - _mean(x[T])
+    parts[_P] = _level(x[P])
+    norms[:3] = [_norm(parts[wave]) for wave in (_QRS, _T, _P)]
+    norms[3] = max(_TINY, float(np.maximum.reduce(np.abs(x[QRS][1:] - x[QRS][:-1]))))
+    return Waves(parts, norms)
+
+
+def compare(waves: Waves, usual: Waves, agreed: Samples, *, compiled: bool = KERNEL) -> Samples:
+    """The numbers of ``SHAPE_FEATURES``. ``agreed``: how much the usual beats' QRS and P waves resemble each other."""
+    numbers = np.empty(len(SHAPE_FEATURES), np.float32)
+    if compiled:
+        compared_compiled(*waves, *usual, agreed, _RAMP, numbers)
+        return numbers
+    qrs, t, p = (waves.parts[wave] for wave in (_QRS, _T, _P))
+    usual_qrs, usual_t, usual_p = (usual.parts[wave] for wave in (_QRS, _T, _P))
+    qrs_norm, t_norm, p_norm, slope = waves.norms.tolist()
+    scale, usual_t_norm, usual_p_norm, usual_slope = usual.norms.tolist()
+    numbers[:] = [
+        float(_dot(qrs, usual_qrs)) / (qrs_norm * scale),
+        min(4.0, _norm(qrs - usual_qrs) / scale),
+        log(qrs_norm / scale),
+        log(slope / usual_slope),
+        agreed[0],
+        float(_dot(t, usual_t)) / (t_norm * usual_t_norm),
+        min(4.0, _norm(t - usual_t) / scale),
+        float(_dot(p, usual_p)) / (p_norm * usual_p_norm),
+        _best_correlation(waves.parts, usual_p, usual_p_norm),
+        min(4.0, _norm(p - usual_p) / usual_p_norm),
+        max(-4.0, min(4.0, float(_dot(p, usual_p)) / (usual_p_norm * usual_p_norm))),
+        log(p_norm / usual_p_norm),
+        min(4.0, usual_p_norm / scale),
+        agreed[1],
+    ]
+    return numbers
 
 
 def _mean(x: Samples) -> np.float32:
@@ -172,20 +199,26 @@ def _mean(x: Samples) -> np.float32:
     return np.float32(np.add.reduce(x) / np.float32(x.size))
 
 
+def _dot(a: Samples, b: Samples) -> np.float32:
+    """Products in single precision, added up in double, one after the other: the same bits on every processor."""
+    return np.float32(np.cumsum(a * b, dtype=np.float64)[-1])
+
+
 def _level(p: Samples) -> Samples:
     """Without mean and slope: a P wave often rides on the end of a T wave."""
     p = p - _mean(p)
-    return p - _RAMP * (p @ _RAMP)
+    return p - _RAMP * _dot(p, _RAMP)
 
 
 def _norm(x: Samples) -> float:
-    return max(_TINY, sqrt(float(x @ x)))
+    return max(_TINY, sqrt(float(_dot(x, x))))
 
 
 def _best_correlation(x: Samples, usual: Samples, norm: float) -> float:
     """At the best of all shifts up to SHIFT samples."""
-    shifted = x[_SHIFTED]
-    level = shifted - np.add.reduce(shifted, axis=1, keepdims=True) / np.float32(usual.size)
-    level = level - (level @ _RAMP)[:, None] * _RAMP
-    agreement: Samples = level @ usual / np.maximum(_TINY, np.sqrt((level * level).sum(axis=1)))
-    return float(agreement.max()) / norm
+    best = -np.inf
+    for shift in range(-SHIFT, SHIFT + 1):
+        level = _level(x[P.start + shift : P.stop + shift])
+        size = np.maximum(np.float32(_TINY), np.sqrt(np.add.reduce(level * level)))
+        best = max(best, float(_dot(level, usual) / size))
+    return best / norm

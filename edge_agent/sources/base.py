@@ -83,7 +83,8 @@ class Source(Protocol):
     """Whom it waits for before the first sample, in words; empty for what delivers at once."""
 
     def blocks(self, stop: Event) -> Iterator[Block]:
-        """Until the end, a fault (`SourceError`), or ``stop``."""
+        """Until the end, a fault (`SourceError`), or ``stop``, which is asked for at least every half second while nothing comes:
+        that is how time passes for the alarms of a stream whose source waits for somebody."""
 
     def counters(self) -> Counts:
         """Since it was opened; may be asked from another thread."""

@@ -28,6 +28,8 @@ from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script, sc
 
 RATES = (50, 4000)
 """Samples per second that the detectors are made for."""
+UNREAD_TRUTH_S = 60.0
+"""Of what a simulated patient knows of himself: nobody asks a stream for it, and an hour of it is 2 MB of small objects."""
 SIMULATED_UNITS = {"II": "mV", "V": "mV", "ABP": "mmHg", "PLETH": "NU"}
 
 
@@ -195,5 +197,6 @@ def _simulated(source: SimulatedSource) -> PacedSource:
         source.seed,
         forever=source.forever or source.script == "sinus",
     )
+    patient.truth.kept_s = UNREAD_TRUTH_S
     signals = tuple(Signal(name, guess_kind(name), SIMULATED_UNITS[name]) for name in source.channels)
     return PacedSource(StreamInfo(fs=source.fs, signals=signals), patient.read, source.speed)

@@ -42,6 +42,13 @@ from numpy.typing import NDArray
 
 from edge_agent.journey import Samples
 
+KERNEL = True
+"""Whether the compiled kernel is there; the plain Python below is its specification."""
+try:
+    from edge_agent.signal._kernel import counts as counts_compiled
+except ImportError:  # no compiler where it was installed
+    KERNEL = False
+
 MAGIC = b"EARB"
 VERSION = 1
 HEAD = struct.Struct("<4sBBHIIQfHH")
@@ -161,26 +168,39 @@ def _binary(payload: bytes, info: Info) -> RawBlock:
     width = 4 if kind == FLOAT32 else 2
     if not samples or len(payload) != HEAD.size + factors_size + samples * channels * width:
         raise BadBlock(f"{len(payload)} bytes do not hold {samples} samples of {channels} channels")
-    body = np.frombuffer(payload, "<f4" if kind == FLOAT32 else "<i2", offset=HEAD.size + factors_size)
-    numbers = body.reshape(samples, channels).T
+    begin = HEAD.size + factors_size
     if kind == FLOAT32:
+        numbers = np.frombuffer(payload, "<f4", offset=begin).reshape(samples, channels).T
         values = np.where(np.isfinite(numbers), numbers, np.nan).astype(np.float32)
     else:
-        scale, offset = _factors(payload[HEAD.size : HEAD.size + factors_size])
-        values = (numbers * scale + offset).astype(np.float32)
-        if numbers.min() == NO_VALUE:
-            values[numbers == NO_VALUE] = np.nan
+        values = counts_to_units(payload, begin, _factors(payload[HEAD.size : begin]), samples)
     lead_off = frozenset(name for i, name in enumerate(info.names) if off >> i & 1) if off else frozenset()
     return RawBlock(seq, first, session, np.ascontiguousarray(values), lead_off)
 
 
+def counts_to_units(
+    payload: bytes, begin: int, factors: NDArray[np.float64], samples: int, *, compiled: bool = KERNEL
+) -> Samples:
+    """Whole numbers of 16 bits, sample by sample from ``begin`` on, times scale and offset of their channel."""
+    values: Samples = np.empty((len(factors), samples), np.float32)
+    if compiled:
+        counts_compiled(payload, begin, factors, values)
+        return values
+    numbers = np.frombuffer(payload, "<i2", offset=begin).reshape(samples, len(factors)).T
+    with np.errstate(over="ignore"):  # a scale of 1e38: what is beyond float32 is no value, as it is in JSON
+        values[:] = numbers * factors[:, :1] + factors[:, 1:]
+    values[(numbers == NO_VALUE) | np.isinf(values)] = np.nan
+    return values
+
+
 @lru_cache(maxsize=64)
-def _factors(packed: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scale and offset of each channel, as columns: a sensor's are the same in every block."""
-    factors = np.frombuffer(packed, "<f4").reshape(-1, 2).astype(np.float64)
+def _factors(packed: bytes) -> NDArray[np.float64]:
+    """Scale and offset of each channel: a sensor's are the same in every block."""
+    with np.errstate(invalid="ignore"):  # a signalling NaN is refused in the next line
+        factors = np.frombuffer(packed, "<f4").reshape(-1, 2).astype(np.float64)
     if not np.isfinite(factors).all():
         raise BadBlock("its scales are no numbers")
-    return factors[:, :1], factors[:, 1:]
+    return factors
 
 
 def _from_json(payload: bytes, info: Info) -> RawBlock:

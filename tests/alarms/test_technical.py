@@ -57,6 +57,17 @@ def test_one_good_lead_is_enough_to_go_on() -> None:
     assert found.channel == "V"
 
 
+def test_in_an_arrest_that_stands_the_leads_were_read() -> None:
+    """What a detector of beats makes of a fibrillation is no noise; what goes on after it is."""
+    made = evidence("II")
+    quality(made, "II", 12.0, "disagreement")
+    made.arrest_until = samples(25)
+    assert ecg_noise(made, samples(32.9), LIMITS) is None
+    found = ecg_noise(made, samples(33), LIMITS)
+    assert found is not None
+    assert found.since == samples(25)
+
+
 def test_a_damped_line_is_not_called_anything_else() -> None:
     made = evidence(abp=True)
     quality(made, "ABP", 12.0, "damped", "noise")

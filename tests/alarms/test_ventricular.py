@@ -166,8 +166,8 @@ def test_another_good_lead_that_shows_the_patient_s_own_beats_is_against_it(
         ("NNVVV", False, True, False),
         ("NNVVVN", False, False, False),
         ("NVNVN", False, False, False),
-        ("NVNVNV", False, False, True),
-        ("VNVNVN", False, False, True),
+        ("NVNVNV", False, False, False),  # none comes early
+        ("VNVNVN", False, False, False),
         ("NVNVNN", False, False, False),
         ("SVVS", True, False, False),
     ],
@@ -176,6 +176,38 @@ def test_patterns(labels: str, couplet: bool, run: bool, bigeminy: bool) -> None
     judged, at = after(labels, 80)
     asked = (ventricular_couplet, ventricular_run, ventricular_bigeminy)
     assert [rule(judged, at + 30, LIMITS) is not None for rule in asked] == [couplet, run, bigeminy]
+
+
+def in_pairs(labels: str, early: float, channel: str = "II", judged: Judged | None = None) -> tuple[Judged, int]:
+    """Beats a second apart in the mean, those called V early by this part of it."""
+    judged, at = judged or Judged(FS), 1000
+    for i, label in enumerate(labels):
+        at = 1000 + round((i - early * (label == "V")) * FS)
+        judged.verdict(verdict(at, label, channel))
+    return judged, at
+
+
+@pytest.mark.parametrize("labels", ["NVNVNV", "VNVNVN"])
+@pytest.mark.parametrize(("early", "found"), [(0.0, False), (0.045, False), (0.06, True), (0.3, True), (-0.3, False)])
+def test_beats_in_turn_are_bigeminy_if_the_ventricular_ones_come_early(labels: str, early: float, found: bool) -> None:
+    judged, at = in_pairs(labels, early)
+    assert (ventricular_bigeminy(judged, at + 30, LIMITS) is not None) is found
+
+
+@pytest.mark.parametrize(
+    ("labels", "good", "against"),
+    [("NNNNNN", True, True), ("NVNNNV", True, False), ("NNNNNN", False, False), ("N", True, False)],
+)
+def test_another_good_lead_whose_beats_are_all_its_own_is_against_bigeminy(
+    labels: str, good: bool, against: bool
+) -> None:
+    judged, at = in_pairs("NVNVNV", 0.3)
+    for beat, label in zip(judged.beats["II", "beats"], labels, strict=False):
+        judged.verdict(verdict(beat.sample, label, "V"))
+    judged.scene = scene(at, SINUS, good=good)
+    finding = ventricular_bigeminy(judged, at + 30, LIMITS)
+    assert finding is not None
+    assert (finding.against is not None) is against
 
 
 def test_a_slow_run_is_a_run_and_no_tachycardia() -> None:

@@ -137,6 +137,18 @@ def test_texture(seed: int) -> None:
 X = np.zeros(50)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 3, 8, 95, 96])
+def test_medians_of_columns(rows: int) -> None:
+    for seed, step in enumerate([0.0, 0.5]):
+        x = noise(seed, rows, 46)
+        if step:
+            x = np.round(x / step) * step  # many of the same
+        both("column_medians", x.copy(), np.empty(46))
+        out = np.empty(46)
+        measure.column_medians(x.copy(), out)
+        np.testing.assert_array_equal(out, np.median(x, axis=0))
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -159,6 +171,8 @@ X = np.zeros(50)
         lambda: measure.likeness(X, X[:20], np.empty(40), 0.0),
         lambda: measure.centred(X, longs([20]), np.empty((1, 31))),
         lambda: measure.centred(X, longs([-1]), np.empty((1, 31))),
+        lambda: measure.column_medians(np.empty((0, 5)), np.empty(5)),
+        lambda: measure.column_medians(np.empty((3, 5)), np.empty(6)),
         lambda: measure.band_power(np.zeros((2, 9), np.complex128), np.empty((2, 8)), 8, 1, 3),
         lambda: measure.look(X, X, X, X, X[:10], X[:10], 41, 5, 5, 4, 9, 0.7, 0.9, 0.7),
         lambda: measure.look(X, X, X, X, X[:10], X[:10], 4, 5, 11, 4, 9, 0.7, 0.9, 0.7),

@@ -18,8 +18,11 @@ from edge_agent.signal.usual_beat import (
     SHAPE_FEATURES,
     P,
     UsualBeat,
+    compare,
     interval_is_long,
+    make_waves,
 )
+from edge_agent.signal.usual_beat import KERNEL as COMPILED
 
 T_S = (np.arange(SAMPLES) - BEFORE) / RATE_HZ
 
@@ -166,3 +169,33 @@ def test_a_long_interval_is_one_against_the_patient_s_long_ones() -> None:
     assert interval_is_long(rr)
     rr.beat(at + 60)
     assert not interval_is_long(rr), "three quarters of the intervals are so short; the long ones decide"
+
+
+@pytest.mark.skipif(not COMPILED, reason="the compiled kernel is not built here")
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e5])
+@pytest.mark.parametrize("centre", [True, False])
+def test_the_compiled_half_gives_the_bits_of_the_plain_one(scale: float, centre: bool) -> None:
+    rng = np.random.default_rng(7)
+    agreed = np.array([0.97, 0.4], np.float32)
+    flat = np.zeros(SAMPLES, np.float32)
+    beats = [(scale * (beat(p=0.1 * i) + rng.normal(0, 0.05, SAMPLES))).astype(np.float32) for i in range(40)]
+    plain = [make_waves(x, centre=centre, compiled=False) for x in [*beats, flat]]
+    quick = [make_waves(x, centre=centre, compiled=True) for x in [*beats, flat]]
+    for one, other in zip(plain, quick, strict=True):
+        np.testing.assert_array_equal(one.parts, other.parts)
+        np.testing.assert_array_equal(one.norms, other.norms)
+    for one, usual in zip(plain, [*plain[1:], plain[0]], strict=True):
+        np.testing.assert_array_equal(
+            compare(one, usual, agreed, compiled=True), compare(one, usual, agreed, compiled=False)
+        )
+
+
+@pytest.mark.skipif(not COMPILED, reason="the compiled kernel is not built here")
+def test_the_compiled_half_refuses_what_does_not_fit() -> None:
+    with pytest.raises(ValueError, match="do not fit"):
+        make_waves(np.zeros(SAMPLES + 1, np.float32), compiled=True)
+    with pytest.raises(TypeError):
+        make_waves(np.zeros(SAMPLES), compiled=True)  # type: ignore[arg-type]
+    waves = make_waves(beat())
+    with pytest.raises(ValueError, match="do not fit"):
+        compare(waves, waves, np.zeros(3, np.float32), compiled=True)

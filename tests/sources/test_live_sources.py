@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +17,15 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from edge_agent.config import MqttConfig, MqttSource, SerialSource, StdinSource, TcpSource
-from edge_agent.errors import SourceBroken, SourceError, SourceLost
+from edge_agent.config import MqttConfig, MqttSource, SerialSource, TcpSource
+from edge_agent.errors import SourceError, SourceLost
 from edge_agent.journey import Block, Samples
 from edge_agent.sources.base import Source
 from edge_agent.sources.mqtt_raw import MqttSamples, open_mqtt
 from edge_agent.sources.raw_blocks import Info, RawBlock, encode_binary, encode_info, encode_json
 from edge_agent.sources.serial_port import open_lines
-from edge_agent.sources.stdin import open_stdin
 from edge_agent.sources.tcp import open_tcp
-from tests.spine import ROOT, Broker, free_port, release, running_broker, wait_for
+from tests.spine import Broker, free_port, release, running_broker, wait_for
 
 FS = 250.0
 
@@ -214,74 +209,7 @@ def test_a_damaged_line_keeps_its_time() -> None:
 STDIN = {"type": "stdin", "fs": FS, "columns": ["II", "ABP"]}
 
 
-@contextmanager
-def standard_input(descriptor: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with os.fdopen(descriptor, "rb", closefd=True) as file:
-        monkeypatch.setattr(sys, "stdin", file)
-        yield
-
-
-def test_lines_on_the_standard_input_end_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    with standard_input(reading, monkeypatch), taking(open_stdin(StdinSource.model_validate(STDIN))) as taken:
-        os.write(writing, b"# a remark\n" + b"\n" + lines(0, 1000))
-        os.close(writing)
-        assert taken.done.wait(10)
-        assert taken.error is None
-        np.testing.assert_array_equal(taken.values[0], np.arange(1000))
-
-
-def test_an_empty_standard_input_is_said_once_and_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    reading, writing = os.pipe()
-    os.write(writing, b"not a number\n" * 3)
-    os.close(writing)
-    with standard_input(reading, monkeypatch), taking(open_stdin(StdinSource.model_validate(STDIN))) as taken:
-        error = taken.failed()
-        assert isinstance(error, SourceBroken)
-        assert "2 lines were not 2 numbers" in str(error)
-
-
-def test_a_file_on_the_standard_input_is_sent_to_its_own_door(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "a.csv"
-    path.write_bytes(lines(0, 10))
-    with (
-        standard_input(os.open(path, os.O_RDONLY), monkeypatch),
-        pytest.raises(SourceError, match='type = "file"'),
-    ):
-        open_stdin(StdinSource.model_validate(STDIN))
-
-
 # -- pyserial's URLs --------------------------------------------------------------------------------------------------
-
-
-def test_a_socket_is_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """pyserial cannot say how much waits in a socket: byte by byte, 250 lines a second would be 2500 calls."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        source = open_lines(
-            SerialSource(
-                type="serial",
-                port=f"socket://127.0.0.1:{server.getsockname()[1]}",
-                fs=FS,
-                columns=["II", "ABP"],
-                silent_s=1.0,
-            )
-        )
-        other, _ = server.accept()
-        calls = []
-        reading = source.port.read
-
-        def counted() -> bytes:
-            calls.append(1)
-            return reading()
-
-        monkeypatch.setattr(source.port, "read", counted)
-        with taking(source) as taken:
-            other.sendall(b"\n" + lines(0, 5000))
-            wait_for(lambda: taken.count == 5000, "all lines")
-            assert len(calls) < 100
-            other.close()
-            assert str(taken.failed()).startswith("end of file: socket://")
-        np.testing.assert_array_equal(taken.values[0], np.arange(5000))
 
 
 def test_pyserial_s_loop_takes_part() -> None:
@@ -499,113 +427,3 @@ sys.stdin.readline()
 
 
 LSL_CONFIG = "[multicast]\nResolveScope = machine\n[lab]\nKnownPeers = {127.0.0.1}\n"
-
-
-def test_an_lsl_outlet_through_its_inlet(tmp_path: Path) -> None:
-    """In processes of their own: LSL reads its configuration once, and its threads outlive a test."""
-    pytest.importorskip("pylsl")
-    (tmp_path / "lsl.cfg").write_text(LSL_CONFIG, encoding="utf-8")
-    environment = {**os.environ, "LSLAPICFG": str(tmp_path / "lsl.cfg"), "PYTHONPATH": str(ROOT)}
-    inlet = """
-import json, sys, threading
-from edge_agent.config import LslSource
-from edge_agent.errors import SourceError, SourceLost
-from edge_agent.sources.lsl import open_lsl
-try:
-    open_lsl(LslSource(type="lsl", name="nobody", resolve_s=0.5))
-except SourceError as error:
-    missing = str(error)
-source = open_lsl(LslSource(type="lsl", name=sys.argv[1], columns=["II", "ABP", "-"], resolve_s=10, silent_s=2))
-print(json.dumps([[s.name, s.kind, s.unit] for s in source.info.signals]), source.info.fs, flush=True)
-blocks = []
-try:
-    for block in source.blocks(threading.Event()):
-        blocks.append([block.first, block.lost_before, block.values[0].tolist()])
-except SourceLost as error:
-    lost = str(error)
-print(json.dumps({"blocks": blocks, "missing": missing, "lost": lost, "counters": source.counters()}))
-source.close()
-"""
-    name = f"test-{os.getpid()}"
-    outlet = subprocess.Popen(
-        [sys.executable, "-c", OUTLET, name, "400"],
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        assert outlet.stdout is not None
-        assert outlet.stdout.readline() == "ready\n"
-        done = subprocess.run(
-            [sys.executable, "-c", inlet, name],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-    finally:
-        outlet.kill()
-        outlet.communicate()
-    assert done.returncode == 0, done.stderr[-2000:]
-    first, last = done.stdout.strip().splitlines()
-    assert first == '[["II", "ecg", "mV"], ["ABP", "abp", "mmHg"]] 250.0'
-    result = json.loads(last)
-    assert "there is no LSL outlet of name 'nobody'" in result["missing"]
-    assert "no sample for 2 s" in result["lost"]
-    values = [value for _, _, row in result["blocks"] for value in row]
-    np.testing.assert_allclose(values, np.arange(750) / 1000, rtol=1e-6)
-    gaps = [(first, lost) for first, lost, _ in result["blocks"] if lost]
-    assert gaps == [(650, 250)]
-    assert result["counters"]["samples_lost_estimated"] == 250
-
-
-def test_an_lsl_outlet_that_vanishes_is_lost(tmp_path: Path) -> None:
-    pytest.importorskip("pylsl")
-    (tmp_path / "lsl.cfg").write_text(LSL_CONFIG, encoding="utf-8")
-    environment = {**os.environ, "LSLAPICFG": str(tmp_path / "lsl.cfg"), "PYTHONPATH": str(ROOT)}
-    inlet = """
-import sys, threading
-from edge_agent.config import LslSource
-from edge_agent.errors import SourceLost
-from edge_agent.sources.lsl import open_lsl
-source = open_lsl(LslSource(type="lsl", name=sys.argv[1], resolve_s=10, silent_s=20))
-print("open", flush=True)
-try:
-    for block in source.blocks(threading.Event()):
-        print("block", flush=True)
-except SourceLost as error:
-    print("lost:", error, flush=True)
-source.close()
-"""
-    name = f"gone-{os.getpid()}"
-    pipes: dict[str, Any] = {"env": environment, "stdout": subprocess.PIPE, "text": True}
-    outlet = subprocess.Popen(
-        [sys.executable, "-c", OUTLET, name, "750"], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, **pipes
-    )
-    taker: subprocess.Popen[str] | None = None
-    try:
-        assert outlet.stdout is not None
-        assert outlet.stdout.readline() == "ready\n"
-        taker = subprocess.Popen([sys.executable, "-c", inlet, name], stderr=subprocess.PIPE, **pipes)
-        assert taker.stdout is not None
-        assert [taker.stdout.readline() for _ in range(2)] == ["open\n", "block\n"]
-        outlet.kill()
-        said, errors = taker.communicate(timeout=60)
-    finally:
-        for one in (outlet, taker):
-            if one is not None:
-                one.kill()
-                one.communicate()
-    assert taker.returncode == 0, errors[-2000:]
-    assert f"lost: LSL outlet of name '{name}' has gone" in said
-
-
-def test_lsl_without_its_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edge_agent.sources.lsl import library
-
-    monkeypatch.setitem(sys.modules, "pylsl", None)
-    with pytest.raises(SourceError, match="pip install"):
-        library()

@@ -12,10 +12,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.sources import raw_blocks
 from edge_agent.sources.raw_blocks import (
+    NO_VALUE,
     BadBlock,
     Info,
     RawBlock,
+    counts_to_units,
     decode,
     decode_info,
     encode_binary,
@@ -229,3 +232,22 @@ def test_an_index_beyond_what_the_clock_allows_leaps() -> None:
     assert sequencer.leaps(at(N + hour + 1), 7 * second, fs)
     assert not sequencer.leaps(at(N + hour + 10 * 250), 17 * second, fs)
     assert not sequencer.leaps(at(0), 7 * second, fs)
+
+
+@pytest.mark.skipif(not raw_blocks.KERNEL, reason="the compiled kernel is not built here")
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("begin", [0, 17])
+def test_the_compiled_half_gives_the_bits_of_the_plain_one(channels: int, begin: int) -> None:
+    rng = np.random.default_rng(channels)
+    counts = rng.integers(NO_VALUE, 32768, (50, channels)).astype("<i2")
+    counts[:4, 0] = NO_VALUE, NO_VALUE + 1, 0, 32767
+    payload = bytes(begin) + counts.tobytes()
+    for scale, offset in ((0.001, 0.0), (1 / 3, -1e-7), (1e35, 0.0), (0.0, 3.4e38)):
+        factors = np.array([[scale * (c + 1), offset] for c in range(channels)])
+        quick, plain = (counts_to_units(payload, begin, factors, 50, compiled=compiled) for compiled in (True, False))
+        np.testing.assert_array_equal(quick, plain)
+        assert np.isnan(quick[0, 0])
+        assert not np.isinf(quick).any()
+    for wrong in (49, 51):
+        with pytest.raises(ValueError, match="do not fit"):
+            counts_to_units(payload, begin, factors, wrong, compiled=True)

@@ -6,13 +6,16 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.config import StreamConfig
 from edge_agent.journey import Block, Samples
+from edge_agent.sources.open import open_source
 from edge_agent.sources.simulated import bits
 from edge_agent.sources.simulated.ecg import ECG_LEADS
 from edge_agent.sources.simulated.patient import SimulatedPatient
@@ -294,3 +297,20 @@ def test_episodes_join_without_a_seam(episode: Episode) -> None:
     whole = joined(blocks(SimulatedPatient(250, script=Script((episode,))), [999]))
     halves = Script((replace(episode, duration_s=10), replace(episode, name="y", duration_s=10)))
     np.testing.assert_array_equal(joined(blocks(SimulatedPatient(250, script=halves), [999])), whole)
+
+
+def test_a_stream_keeps_little_of_a_truth_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shipped configuration is a simulated patient, for ever."""
+    made: list[SimulatedPatient] = []
+
+    def make(*given: Any, **named: Any) -> SimulatedPatient:
+        made.append(SimulatedPatient(*given, **named))
+        return made[-1]
+
+    monkeypatch.setattr("edge_agent.sources.open.SimulatedPatient", make)
+    stream = {"name": "x", "source": {"type": "simulated", "forever": True}}
+    open_source(StreamConfig.model_validate(stream)).close()
+    (patient,) = made
+    for _ in range(40):
+        patient.read(round(10 * patient.fs))
+    assert 40 <= len(patient.truth.beats) <= 200  # of about 500

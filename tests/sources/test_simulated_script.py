@@ -22,7 +22,7 @@ from edge_agent.sources.simulated.script import (
     script_from_dict,
     script_to_dict,
 )
-from edge_agent.sources.simulated.truth import FAINT_NOISE_DB, Expectation, TrueEpisode
+from edge_agent.sources.simulated.truth import Expectation, TrueEpisode
 
 CHANNELS = ("II", "V", "ABP", "PLETH")
 
@@ -247,8 +247,6 @@ def test_random_scripts_are_beyond_argument(seed: int) -> None:
         "noise": "ecg_noise",
     }
     for episode, (sure, _) in zip(script.episodes, found, strict=True):
-        if episode.name == "bigeminy" and (episode.snr_db or 99) < FAINT_NOISE_DB:
-            continue
         assert sure == ({kinds[episode.name]} if episode.name in kinds else set()), episode
     assert len(script.episodes) == 13
     assert random_script(seed) == script

@@ -48,8 +48,12 @@ class Rule(Generic[E]):
     """How long the finding is pending before it is said: where single instants deceive."""
     refractory_s: float = 0.0
     """From a clear to the next raise at the least: for what would otherwise come and go all day."""
+    needs: frozenset[str] = frozenset()
+    """Kinds of channels without which it can find nothing: a stream that has none of them does not ask it."""
     instead: bool = False
     """Speaks in the verdict lane's place; its episodes are numbered apart."""
+    under: frozenset[str] = frozenset()
+    """Alarms that say more of the same: while one of them stands this one is held back. (A bedside monitor's chain.)"""
 
 
 def confidence(agree: int, speak: int) -> float:

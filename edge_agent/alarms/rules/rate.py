@@ -8,7 +8,7 @@ it counted over the same stretch.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
@@ -103,6 +103,8 @@ def _lead(
     A pause of longest_s among them, or since, is asystole's affair and no rate.
     """
     for name, lead in evidence.ecg.items():
+        if not _may_be(lead.beats, now, beats, evidence.fs, below, above):
+            continue  # nearly always
         last = list(itertools.islice(reversed(lead.beats), beats))[::-1]
         heard = last
         due = now - round(DETECTION_S * evidence.fs)
@@ -119,6 +121,19 @@ def _lead(
         if pause < longest_s * evidence.fs and sure(evidence, name, [beat for beat in heard if beat >= last[0]]):
             return name, last[0], last[-1], rate
     return None
+
+
+def _may_be(at: Sequence[int], now: int, beats: int, fs: float, below: float, above: float) -> bool:
+    """Whether the last beats (or, for a slow rate, those and the one that has not come) are beyond a limit at all."""
+    many, minute = len(at), 60 * fs
+    if many >= beats:
+        rate = (beats - 1) * minute / max(1, at[-1] - at[-beats])
+        if rate < below or rate > above:
+            return True
+    if below <= 0.0 or many < beats - 1:
+        return False
+    waited = now - round(DETECTION_S * fs) - at[1 - beats]
+    return waited > 0 and (beats - 1) * minute / waited < below
 
 
 def _finding(found: _Rate, beats: int, against: list[str], speak: int) -> Finding:

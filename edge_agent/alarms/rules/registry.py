@@ -10,29 +10,36 @@ from edge_agent.alarms.judged import Judged
 from edge_agent.alarms.rules import arrest, atrial, fibrillation, pressure, rate, technical, ventricular
 from edge_agent.alarms.rules.base import Rule
 
+ARREST = frozenset({"asystole", "ventricular_fibrillation"})
+"""Whatever else is counted while the heart stands or quivers is a name for a part of it: one episode, one alarm."""
+RUNS = ARREST | {"ventricular_tachycardia"}
+
+ABP = frozenset({"abp"})
+LINES = frozenset({"abp", "pleth"})
+
 RULES: tuple[Rule[Evidence], ...] = (
     Rule("asystole", "high", arrest.asystole),
     Rule("ventricular_fibrillation", "high", fibrillation.ventricular_fibrillation),
-    Rule("ventricular_tachycardia", "high", ventricular.ventricular_tachycardia_unjudged, instead=True),
-    Rule("bradycardia", "high", rate.bradycardia),
-    Rule("tachycardia", "high", rate.tachycardia),
-    Rule("pulse_lost", "high", pressure.pulse_lost),
-    Rule("pause", "medium", arrest.pause),
+    Rule("ventricular_tachycardia", "high", ventricular.ventricular_tachycardia_unjudged, instead=True, under=ARREST),
+    Rule("bradycardia", "high", rate.bradycardia, under=ARREST),
+    Rule("tachycardia", "high", rate.tachycardia, under=ARREST),
+    Rule("pulse_lost", "high", pressure.pulse_lost, needs=LINES, under=ARREST),
+    Rule("pause", "medium", arrest.pause, under=ARREST),
     Rule("atrial_fibrillation", "medium", atrial.atrial_fibrillation, instead=True),
-    Rule("hypotension", "medium", pressure.hypotension),
-    Rule("hypertension", "medium", pressure.hypertension),
+    Rule("hypotension", "medium", pressure.hypotension, needs=ABP),
+    Rule("hypertension", "medium", pressure.hypertension, needs=ABP),
     Rule("signal_lost", "medium", technical.signal_lost),
     Rule("ecg_noise", "low", technical.ecg_noise),
     Rule("lead_off", "low", technical.lead_off),
-    Rule("abp_artifact", "low", technical.abp_artifact),
-    Rule("abp_damped", "low", technical.abp_damped),
+    Rule("abp_artifact", "low", technical.abp_artifact, needs=ABP),
+    Rule("abp_damped", "low", technical.abp_damped, needs=ABP),
     Rule("tpu_degraded", "low", technical.tpu_degraded),
 )
 
 VERDICT_RULES: tuple[Rule[Judged], ...] = (
-    Rule("ventricular_tachycardia", "high", ventricular.ventricular_tachycardia),
-    Rule("ventricular_run", "medium", ventricular.ventricular_run, refractory_s=30.0),
-    Rule("ventricular_couplet", "low", ventricular.ventricular_couplet, refractory_s=60.0),
-    Rule("ventricular_bigeminy", "low", ventricular.ventricular_bigeminy, refractory_s=60.0),
+    Rule("ventricular_tachycardia", "high", ventricular.ventricular_tachycardia, under=ARREST),
+    Rule("ventricular_run", "medium", ventricular.ventricular_run, refractory_s=30.0, under=RUNS),
+    Rule("ventricular_couplet", "low", ventricular.ventricular_couplet, refractory_s=60.0, under=RUNS),
+    Rule("ventricular_bigeminy", "low", ventricular.ventricular_bigeminy, refractory_s=60.0, under=RUNS),
     Rule("atrial_fibrillation", "medium", atrial.atrial_fibrillation_judged),
 )

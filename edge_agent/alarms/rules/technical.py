@@ -20,10 +20,15 @@ def lead_off(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | Non
 
 
 def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
-    """Every lead is too noisy to judge: one good lead is enough to go on."""
+    """Every lead is too noisy to judge: one good lead is enough to go on. In an arrest that is told the leads were read: what looks
+    like noise to a detector of beats counts from its end."""
     if any(lead.worth.good for lead in evidence.ecg.values()):
         return None
-    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, lambda worth: worth.disturbed_since)
+
+    def since(worth: Worth) -> int | None:
+        return None if worth.disturbed_since is None else max(worth.disturbed_since, evidence.arrest_until)
+
+    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, since)
 
 
 def abp_artifact(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:

@@ -10,9 +10,9 @@ meanwhile is against it; noise resembles neither the usual beat nor itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
+from typing import NamedTuple
 
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.base import Finding, confidence
@@ -41,8 +41,7 @@ NEWEST_S = 3.0
 """A run stands for so long after its last beat."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(NamedTuple):  # made five times a second
     """What a lead shows: its beats' shapes, newest last, and since when it has been clear enough."""
 
     channel: str
@@ -69,9 +68,12 @@ def _of(lead: Shown, leads: Sequence[Shown], fs: float, now: int, limits: AlarmL
     """The newest run of the last seconds: shapes become known some beats at a time, so the run need not end the list."""
     least = limits.ventricular_beats
     for end in range(len(lead.shapes), least - 1, -1):
-        run = lead.shapes[end - least : end]
-        if now - run[-1].sample > NEWEST_S * fs:
+        last = lead.shapes[end - 1]
+        if now - last.sample > NEWEST_S * fs:
             return None
+        if resemblance(last) >= UNLIKE:
+            continue  # nearly always
+        run = lead.shapes[end - least : end]
         if (
             _is_run(run, fs, limits)
             and lead.knows(run[0].sample)
@@ -82,8 +84,6 @@ def _of(lead: Shown, leads: Sequence[Shown], fs: float, now: int, limits: AlarmL
 
 
 def _is_run(run: Sequence[BeatShape], fs: float, limits: AlarmLimits) -> bool:
-    if resemblance(run[-1]) >= UNLIKE:
-        return False  # nearly always
     steps = [b.sample - a.sample for a, b in pairwise(run)]
     if max(steps) > LONGEST_S * fs or not limits.ventricular_per_min < _rate(run, fs) < MOST_PER_MIN:
         return False

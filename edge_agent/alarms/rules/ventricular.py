@@ -12,8 +12,10 @@ says of the same seconds in the other good leads.
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.judged import Judged, JudgedBeat
@@ -30,7 +32,12 @@ HOLD_S = 10.0
 """A couplet is an instant; its alarm stands for so long."""
 BIGEMINAL = 3
 """Pairs of an own and a ventricular beat."""
+EARLY = 0.9
+"""An extrasystole comes before its time and the beat after it waits: an even rhythm of which a model calls every other beat
+ventricular (a slow one in noise, say) is none."""
 LEAST_RUN = 3
+IN_NOISE = 0.25
+"""So many of another good lead's beats that are not ventricular are against a run; half of them where the lead itself is clear."""
 UNREADABLE = frozenset({"lead_off", "flat"})
 COUPLET = [False, True, True, False]
 
@@ -84,10 +91,11 @@ def ventricular_run(judged: Judged, now: int, limits: AlarmLimits) -> Finding | 
 def ventricular_couplet(judged: Judged, now: int, limits: AlarmLimits) -> Finding | None:
     """Two between others."""
     found = []
-    for channel, beats in _fresh(judged, now):
+    for channel, kept in _fresh(judged, now):
+        if not _lately_ventricular(kept, now - HOLD_S * judged.fs):
+            continue  # nearly always
+        beats = list(kept)
         ventricular = [beat.label == "V" for beat in beats]
-        if True not in ventricular:
-            continue
         for i, second in enumerate(ventricular[1:-2]):
             if not second or ventricular[i : i + 4] != COUPLET:
                 continue
@@ -104,25 +112,46 @@ def ventricular_bigeminy(judged: Judged, now: int, limits: AlarmLimits) -> Findi
     """Every other beat, for three pairs."""
     found = []
     for channel, beats in _fresh(judged, now):
-        last = beats[-2 * BIGEMINAL :]
+        if len(beats) < 2 * BIGEMINAL or (beats[-1].label == "V") == (beats[-2].label == "V"):
+            continue  # nearly always
+        last = list(beats)[-2 * BIGEMINAL :]
         turns = [beat.label == "V" for beat in last]
         if len(last) == 2 * BIGEMINAL and all(a != b for a, b in itertools.pairwise(turns)):
             at = [beat.sample for beat in last]
+            steps = [b - a for a, b in itertools.pairwise(at)]
+            coupled, waited = (steps[1::2], steps[::2]) if turns[0] else (steps[::2], steps[1::2])
+            if fmean(coupled) > EARLY * fmean(waited):
+                continue
             seen = {"pairs": BIGEMINAL, "rate_per_min": round((len(at) - 1) * 60 * judged.fs / (at[-1] - at[0]), 1)}
-            found.append(Finding(at[0], at[-1], channel, seen))
+            pairs = [beat.sample for beat, early in zip(last, turns, strict=True) if early]
+            found.append(_seconded(judged, channel, pairs, Finding(at[0], at[-1], channel, seen)))
     return _best(found)
 
 
-def _fresh(judged: Judged, now: int) -> Iterator[tuple[str, list[JudgedBeat]]]:
+def _lately_ventricular(beats: deque[JudgedBeat], since: float) -> bool:
+    """Whether there is a ventricular beat among those since then and the three before them."""
+    before = 0
+    for beat in reversed(beats):
+        if beat.label == "V":
+            return True
+        before += beat.sample < since
+        if before == len(COUPLET) - 1:
+            return False
+    return False
+
+
+def _fresh(judged: Judged, now: int) -> Iterator[tuple[str, deque[JudgedBeat]]]:
     """Channels in which beats are still being judged."""
     for (channel, _), beats in judged.beats.items():
         if beats and now - beats[-1].sample <= OVER_S * judged.fs:
-            yield channel, list(beats)
+            yield channel, beats
 
 
 def _runs(judged: Judged, now: int) -> Iterator[tuple[str, list[int]]]:
     """The ventricular beats that each channel's newest beats are, if they are."""
     for channel, beats in _fresh(judged, now):
+        if beats[-1].label != "V":
+            continue  # nearly always
         run: list[int] = []
         for beat in reversed(beats):
             if beat.label != "V" or (run and run[0] - beat.sample > OVER_S * judged.fs):
@@ -140,6 +169,9 @@ def _weighed(
     usual beat to be seen. The class alone is not enough: leads differ in what they show of a ventricular beat."""
     margin = round(0.15 * judged.fs)
     speak, against = 1, []
+    own = judged.scene.lead(channel)
+    # Of a lead in noise or hum, though its beats are sure, the model's word is worth less than that of a lead without.
+    most = IN_NOISE if own is not None and own.clean_since > newest[0] else 0.5
     for (other, _), beats in judged.beats.items():
         lead = judged.scene.lead(other)
         if other == channel or lead is None or not lead.good:
@@ -151,10 +183,24 @@ def _weighed(
         not_ventricular = sum(label != "V" for label in labels)
         # Where no usual beat is known, the class alone must do.
         usual = [one.usual < KNOWN_BEAT or one.alike >= MOST_ALIKE for one in lead.textures if one.sample > newest[0]]
-        if not_ventricular > len(labels) / 2 and sum(usual) >= len(usual) / 2:
+        if not_ventricular > len(labels) * most and sum(usual) >= len(usual) / 2:
             against.append(f"{other} shows {not_ventricular} of {len(labels)} beats that are not ventricular")
     agree = speak - len(against)
     return Finding(run[0], newest[-1], channel, dict(seen), confidence(agree, speak), "; ".join(against) or None)
+
+
+def _seconded(judged: Judged, channel: str, at: Sequence[int], found: Finding) -> Finding:
+    """Against what another good lead shows at the very places of the beats called ventricular."""
+    margin = round(0.15 * judged.fs)
+    for (other, _), beats in judged.beats.items():
+        lead = judged.scene.lead(other)
+        if other == channel or lead is None or not lead.good:
+            continue
+        labels = [beat.label for beat in beats if any(abs(beat.sample - one) <= margin for one in at)]
+        own = sum(label != "V" for label in labels)
+        if len(labels) >= len(at) - 1 and own == len(labels):
+            return replace(found, against=f"{other} shows {own} of {len(at)} that are not ventricular")
+    return found
 
 
 def _elsewhere(judged: Judged, channel: str, pair: Sequence[int]) -> bool:
