@@ -26,6 +26,9 @@ def add(commands: Any) -> None:
         help="the streams of a configuration, without a broker; four simulated patients without one",
     )  # fmt: skip
     parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="the agent's: its [inference] says which models label a recording"
+    )
+    parser.add_argument(
         "--host", default="127.0.0.1", help="default: %(default)s; beyond loopback a token is asked for"
     )
     parser.add_argument("--port", type=int, default=8080, help="default: %(default)s")
@@ -37,7 +40,11 @@ def add(commands: Any) -> None:
     parser.add_argument("--new-token", action="store_true", help="make another token; the old one is void")
     parser.add_argument("--no-models", action="store_true", help="do not run the models over the recordings")
     parser.add_argument(
-        "--strip", nargs=2, type=float, metavar=("FROM_S", "TO_S"), help="write a picture of RECORD and end"
+        "--strip",
+        nargs=2,
+        type=float,
+        metavar=("FROM_S", "TO_S"),
+        help="write a picture of RECORD with its labels and end",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("strip.svg"), metavar="FILE.svg", help="for --strip (default: %(default)s)"
@@ -57,6 +64,7 @@ def default_state(path: Path | None) -> Path:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from edge_agent import config
     from edge_agent.config import default_device
     from edge_agent.review.guard import Token, is_loopback
     from edge_agent.review.host import LiveHost, simulated
@@ -79,17 +87,20 @@ def run(arguments: argparse.Namespace) -> int:
         return _strip(arguments, state)
     from edge_agent.review.web import Page
 
-    library = Library(arguments.path, state, models=not arguments.no_models) if arguments.path is not None else None
+    streams, device, inference = simulated(), default_device(), config.InferenceConfig()
+    for file in (arguments.config, Path(arguments.live) if isinstance(arguments.live, str) else None):
+        if file is not None:
+            settings = config.load(file)
+            inference = settings.inference
+            if file != arguments.config:
+                streams, device = settings.stream, settings.device.id
+    library: Library | None = None
+    if arguments.path is not None:
+        library = Library(arguments.path, state, models=not arguments.no_models, inference=inference)
     host: LiveHost | None = None
     strips = StripKeeper(state / "strips") if arguments.live is not None else None
     if arguments.live is not None:
-        streams, device = simulated(), default_device()
-        if arguments.live is not True:
-            from edge_agent import config
-
-            settings = config.load(Path(arguments.live))
-            streams, device = settings.stream, settings.device.id
-        host = LiveHost(streams, device, strips)
+        host = LiveHost(streams, device, strips, inference=inference)
     token: Token | None = None
     if not is_loopback(arguments.host):
         token = Token(state / "token.json")

@@ -72,7 +72,7 @@ class Wish(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> Wish:
-        if not _WHO.fullmatch(self.who) or not self.who.strip():
+        if not _WHO.fullmatch(self.who) or not self.who.strip() or not self.who.isprintable():
             raise ValueError("who: printable characters are wanted")
         if self.act in _BEAT_ACTS:
             if self.sample is None or (self.id is None) != (self.act == "add"):

@@ -18,11 +18,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.config import InferenceConfig
 from edge_agent.errors import EdgeAgentError, SourceError
-from edge_agent.inference.judge import Judge, default_names, load_models, shipped_models
+from edge_agent.inference.judge import Judge
 from edge_agent.inference.manifest import FeatureInput, SignalInput
 from edge_agent.journey import Block, Samples, Verdict, Window
 from edge_agent.replay import BLOCK_S, Settings, open_for_replay, run_blocks, stream_name
+from edge_agent.review.labelling import judge_of
 from edge_agent.sources.paced import RecordingReader
 
 HISTORY_S = 120.0
@@ -35,10 +37,10 @@ TASK = "ecg-beat"
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); from edge_agent.review.explain import main; sys.exit(main(sys.argv[2:]))"
 
 
-def explain(record: Path, sample: int) -> dict[str, Any]:
+def explain(record: Path, sample: int, inference: InferenceConfig) -> dict[str, Any]:
     """Of the beat at (or next to) a sample. Raises SourceError."""
     package = str(Path(__file__).resolve().parent.parent.parent)
-    command = [sys.executable, "-c", RUN, package, str(record), str(sample)]
+    command = [sys.executable, "-c", RUN, package, str(record), str(sample), inference.model_dump_json()]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
@@ -102,10 +104,9 @@ def occlusion(judge: Judge, window: Window) -> dict[str, Any]:
     }
 
 
-def of_beat(record: Path, sample: int) -> dict[str, Any]:
+def of_beat(record: Path, sample: int, inference: InferenceConfig) -> dict[str, Any]:
     """Raises EdgeAgentError."""
-    folder = shipped_models()
-    models = load_models(folder, default_names(folder))
+    models = judge_of(inference).models
     judge = Judge({name: one for name, one in models.items() if one.artifact.manifest.task == TASK})
     if not judge.models:
         raise SourceError("no model of beats runs here")
@@ -136,9 +137,9 @@ def of_beat(record: Path, sample: int) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> int:
-    record, sample = arguments
+    record, sample, inference = arguments
     try:
-        print(json.dumps(of_beat(Path(record), int(sample))))
+        print(json.dumps(of_beat(Path(record), int(sample), InferenceConfig.model_validate_json(inference))))
     except (EdgeAgentError, OSError) as error:
         print(str(error).replace("\n", ";"), file=sys.stderr)
         return 1

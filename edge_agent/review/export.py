@@ -11,6 +11,7 @@ An annotation that a person made has subtype 1 and, as its text, what was done: 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -30,6 +31,7 @@ from edge_agent.review.waves import Waves
 
 ANNOTATOR = "rev"
 BY_PERSON = 1
+LONGEST_NAME = 80
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _PLAIN = re.compile(r"[^A-Za-z0-9_-]")
 
@@ -38,15 +40,19 @@ _PLAIN = re.compile(r"[^A-Za-z0-9_-]")
 class Exported:
     name: str
     annotations: Path
-    marks: Path
+    marks: Path | None
+    """None where nobody said anything of a segment: a recording in that folder is one to learn from."""
     beats: int
     corrected: int
     artefacts: int
 
 
 def plain_name(record: str) -> str:
-    """A record's name as wfdb takes it; folders become part of it, so that two records of one name stay apart."""
-    return _PLAIN.sub("_", record)
+    """A record's name as wfdb takes it. One that is not such a name already keeps apart from those it would become like by its digest."""
+    plain = _PLAIN.sub("_", record)
+    if plain == record and len(plain) <= LONGEST_NAME:
+        return plain
+    return f"{plain[:LONGEST_NAME]}-{hashlib.sha256(record.encode()).hexdigest()[:8]}"
 
 
 def beat_annotations(merged: Merged) -> list[mit.Annotation]:
@@ -128,32 +134,38 @@ def export(
     beats, segments = folder / "beats", folder / "segments"
     noted = beat_annotations(merged)
     made = marks(merged, waves, marks_beside(recording), files[0].name)
+    decided = _joined((one.first, one.end) for one in merged.segments if one.artefact is not None)
+    marked = sum(len(group.marks) for group in made.groups)
     try:
-        for place in (beats, segments):
-            place.mkdir(parents=True, exist_ok=True)
-            _beside(place, name, files)
+        _beside(beats, name, files)
         mit.write(beats / f"{name}.{ANNOTATOR}", noted)
-        artf.write(segments / f"{name}.artf", made)
         _say(beats, name, looked_at_beats(merged, journal))
-        _say(segments, name, _joined((one.first, one.end) for one in merged.segments if one.artefact is not None))
+        if decided:
+            _beside(segments, name, files)
+            artf.write(segments / f"{name}.artf", made)
+            _say(segments, name, decided)
+        elif (segments / f"{name}.artf").is_file():  # all of it was undone since
+            (segments / f"{name}.artf").unlink()
+            _say(segments, name, None)
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}", remedy="name another folder with --state") from None
     corrected = sum(one.subtype == BY_PERSON for one in noted)
-    artefacts = sum(len(group.marks) for group in made.groups)
-    return Exported(name, beats / f"{name}.{ANNOTATOR}", segments / f"{name}.artf", len(noted), corrected, artefacts)
+    there = segments / f"{name}.artf" if decided else None
+    return Exported(name, beats / f"{name}.{ANNOTATOR}", there, len(noted), corrected, marked)
 
 
 def _beside(place: Path, name: str, files: list[Path]) -> None:
-    """The recording under its plain name: the header again, since it names the record, the samples as links."""
+    """The recording under its plain name, the samples as links: two streams' recordings that began together have files of one name."""
+    place.mkdir(parents=True, exist_ok=True)
+    endings = [path.suffix for path in files]
+    named = {
+        path.name: f"{name}{path.suffix}" if endings.count(path.suffix) == 1 else f"{name}_{i}{path.suffix}"
+        for i, path in enumerate(files)
+    }
     for path in files:
-        target = place / (f"{name}{path.suffix}" if path == files[0] else path.name)
+        target = place / named[path.name]
         if path.suffix == ".hea":
-            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-            for i, line in enumerate(lines):
-                if line.strip() and not line.lstrip().startswith("#"):
-                    lines[i] = re.sub(r"^\s*[^\s/]+", name, line, count=1)
-                    break
-            mit.whole(target, "".join(lines).encode())
+            mit.whole(target, _header(path, name, named).encode())
             continue
         if target.exists() and target.samefile(path):
             continue
@@ -164,10 +176,31 @@ def _beside(place: Path, name: str, files: list[Path]) -> None:
         shutil.copyfile(path, target)
 
 
-def _say(place: Path, name: str, reviewed: list[list[int]]) -> None:
+def _header(path: Path, name: str, named: dict[str, str]) -> str:
+    """With the new names of the record and of its files."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    first = True
+    for i, line in enumerate(lines):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        if first:
+            lines[i] = re.sub(r"^\s*[^\s/]+", name, line, count=1)
+            first = False
+            continue
+        file = line.split(None, 1)[0]
+        if file in named:
+            lines[i] = line.replace(file, named[file], 1)
+    return "".join(lines)
+
+
+def _say(place: Path, name: str, reviewed: list[list[int]] | None) -> None:
+    """``reviewed``: None to forget it."""
     path = place / "reviewed.json"
     about: dict[str, Any] = {}
     with suppress(OSError, ValueError):
         about = json.loads(path.read_text(encoding="utf-8"))
-    about[name] = {"patient": name, "reviewed": reviewed}
+    if reviewed is None:
+        about.pop(name, None)
+    else:
+        about[name] = {"patient": name, "reviewed": reviewed}
     mit.whole(path, json.dumps(about, indent=1, sort_keys=True).encode())

@@ -32,10 +32,15 @@ CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT);
 """
 
 
-def create(path: Path, about: dict[str, str]) -> sqlite3.Connection:
-    """A new one in place of what was there. What it holds can be computed again, so it need not survive a power cut."""
+def remove(path: Path) -> None:
+    """All that SQLite keeps of it."""
     for ending in ("", "-wal", "-shm", "-journal"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
+
+
+def create(path: Path, about: dict[str, str]) -> sqlite3.Connection:
+    """A new one in place of what was there. What it holds can be computed again, so it need not survive a power cut."""
+    remove(path)
     base = sqlite3.connect(path, isolation_level=None)
     base.execute("PRAGMA journal_mode=WAL")
     base.execute("PRAGMA synchronous=OFF")
@@ -108,7 +113,9 @@ class Found:
         if said.get("state") == "whole" and self.state == "whole":
             return
         self.reached = int(said.get("reached", 0))
-        since = int(self.sample[-1] - LATE_S * self.fs) if self.sample.size else -1
+        whole = said.get("state") == "whole"
+        # At the end all is read again: of the device's own beats, the scores come after the beats.
+        since = int(self.sample[-1] - LATE_S * self.fs) if self.sample.size and not whole else -1
         rows = base.execute(
             "SELECT sample, label, score FROM beats WHERE sample > ? ORDER BY sample", (since,)
         ).fetchall()

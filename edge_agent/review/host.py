@@ -6,11 +6,11 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from edge_agent import events
-from edge_agent.config import SimulatedSource, StreamConfig
+from edge_agent.config import InferenceConfig, SimulatedSource, StreamConfig
 from edge_agent.errors import SourceError
-from edge_agent.inference.judge import Judge, default_names, load_models, shipped_models
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.pipeline import Pipeline
+from edge_agent.review.labelling import judge_of
 from edge_agent.review.live import LiveFeed
 from edge_agent.review.strips import StripKeeper
 from edge_agent.runner import StreamRunner
@@ -36,11 +36,11 @@ class LiveHost:
         device: str,
         strips: StripKeeper | None = None,
         heard: Callable[[events.Event], None] | None = None,
+        inference: InferenceConfig | None = None,
     ) -> None:
         """Raises EdgeAgentError."""
-        folder = shipped_models()
-        names = {name for stream in streams for name in stream.models or ()}
-        judge = Judge(load_models(folder, sorted({*default_names(folder), *names})))
+        names = sorted({name for stream in streams for name in stream.models or ()})
+        judge = judge_of(inference or InferenceConfig(), names)
         self._heard = heard
         self.feed = LiveFeed(self._looked_at, device, strips)
         self._worker = InferenceWorker(self._publish, QUEUE)

@@ -22,7 +22,12 @@ log = logging.getLogger(__name__)
 class DaemonPage:
     """Opened by its constructor (EdgeAgentError where it cannot be), then started and stopped with the daemon."""
 
-    def __init__(self, settings: Config, streams: Callable[[], Mapping[str, tuple[str, Pipeline | None]]]) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        streams: Callable[[], Mapping[str, tuple[str, Pipeline | None]]],
+        broker: Callable[[], bool] | None = None,
+    ) -> None:
         from edge_agent.review.web import Page
 
         wanted = settings.review
@@ -38,7 +43,7 @@ class DaemonPage:
             if wanted.cert_file is None:
                 log.warning("review: without TLS the token and the signal can be read by others on the network")
         strips = StripKeeper(state / "strips")
-        self.feed = LiveFeed(streams, settings.device.id, strips)
+        self.feed = LiveFeed(streams, settings.device.id, strips, broker)
         self._library = self._recordings(settings, state)
         self._page = Page(
             library=self._library, feed=self.feed, strips=strips, token=token, tls=wanted.cert_file is not None
@@ -52,7 +57,7 @@ class DaemonPage:
         folder = settings.review.recordings or (settings.recorder.folder if settings.recorder is not None else None)
         if folder is None or not folder.is_dir():
             return None
-        return Library(folder, state, models=settings.review.models)
+        return Library(folder, state, models=settings.review.models, inference=settings.inference)
 
     @staticmethod
     def linked(event: events.Event) -> events.Event:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent import __version__
-from edge_agent.annotation_files import mit
+from edge_agent.annotation_files import artf, mit
+from edge_agent.config import InferenceConfig
 from edge_agent.errors import EdgeAgentError, SourceError
-from edge_agent.review import findings
+from edge_agent.outputs.segment import ANNOTATOR
+from edge_agent.review import findings, labelling, recorded
+from edge_agent.review.analyse import device_words
 from edge_agent.review.corrections import Corrections, Journal
-from edge_agent.review.export import Exported, export, plain_name
+from edge_agent.review.export import Exported, beat_annotations, export, marks, marks_beside, plain_name
 from edge_agent.review.merged import Merged
 from edge_agent.review.pyramid import Pyramid
 from edge_agent.review.waves import open_waves
@@ -44,15 +50,28 @@ RUN = "import sys; sys.path.insert(0, sys.argv[1]); from edge_agent.review.analy
 class Open:
     """One recording that somebody looks at. Methods may be called from several threads."""
 
-    def __init__(self, name: str, path: Path, state: Path, corrections: Corrections, *, models: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        path: Path,
+        state: Path,
+        corrections: Corrections,
+        *,
+        models: bool,
+        inference: InferenceConfig | None = None,
+    ) -> None:
+        """``inference``: whose models label it; those of an agent without a configuration where it is None."""
         self.name, self.path = name, path
-        self.header = path.with_suffix(".hea") if path.suffix == ".hea" else path
+        self.inference = inference or InferenceConfig()
+        self.signature = _signature(path)
         self.waves = open_waves(path)
         self._state = state
         self._corrections = corrections
-        key = f"{plain_name(name)[-80:]}-{_signature(path)}"
-        self.pyramid = Pyramid(self.waves, state / "cache" / f"{key}.pyramid")
-        database = state / "cache" / f"{key}.findings"
+        cache = state / "cache"
+        key = f"{plain_name(name)[-80:]}-{self.signature}"
+        _sweep(cache, key)
+        self.pyramid = Pyramid(self.waves, cache / f"{key}.pyramid")
+        database = cache / f"{key}.findings"
         self.found = findings.Found(database, self.waves.fs)
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.Lock()
@@ -62,14 +81,28 @@ class Open:
         self.reference = self._reference()
         kinds = {signal.kind: signal.name for signal in reversed(self.waves.signals)}
         self.channel = kinds.get("abp") or kinds.get("ecg") or self.waves.signals[0].name
+        if recorded.beside(path) is not None:
+            self.said.append("the labels are the agent's own, of when it recorded this")
+        about = findings.about(database)
         if models:
-            about = findings.about(database)
-            if about.get("signature") != _signature(path) or about.get("state") != "whole":
-                self._analyse(database)
+            signature = f"{self.signature} {labelling.key(self.inference)}"
+            if about.get("signature") != signature or about.get("state") != "whole":
+                self._analyse(database, signature)
+        elif about.get("state") != "whole":
+            self._device_words(database)
 
-    def _analyse(self, database: Path) -> None:
+    def _device_words(self, database: Path) -> None:
+        """What lies beside it; no model is asked."""
+        try:
+            device_words(self.path, database, self.signature, [one.name for one in self.waves.signals])
+        except (EdgeAgentError, sqlite3.Error) as error:
+            self.said.append(str(error))
+
+    def _analyse(self, database: Path, signature: str) -> None:
+        findings.remove(database)  # or what other models found would be read while these begin
         package = str(Path(__file__).resolve().parent.parent.parent)
-        command = [sys.executable, "-c", RUN, package, str(self.path), str(database), _signature(self.path)]
+        inference, channels = self.inference.model_dump_json(), [one.name for one in self.waves.signals]
+        command = [sys.executable, "-c", RUN, package, str(self.path), str(database), signature, inference, *channels]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
         )
@@ -125,6 +158,16 @@ class Open:
         there = [self.path.parent / name for name in sorted(named)]
         return [self.path, *(path for path in there if path.is_file() and path != self.path)]
 
+    def annotations(self) -> bytes:
+        """All beats, as a WFDB annotation file."""
+        merged, _ = self.merged()
+        return mit.render(beat_annotations(merged))
+
+    def marks(self) -> bytes:
+        """The marks of artefacts, those that lie beside the recording among them. Raises SourceError."""
+        merged, _ = self.merged()
+        return artf.render(marks(merged, self.waves, marks_beside(self.path), self.path.name))
+
     def export(self) -> Exported:
         merged, journal = self.merged()
         return export(self._state / "export", self.name, self.path, self.files(), self.waves, merged, journal)
@@ -146,7 +189,7 @@ class Open:
 def _signature(path: Path) -> str:
     """Changes with the recording and with the agent."""
     said = [__version__]
-    for ending in ("", ".dat"):
+    for ending in ("", ".dat", f".{ANNOTATOR}"):
         beside = path if not ending else path.with_suffix(ending)
         if beside.is_file():
             about = beside.stat()
@@ -154,11 +197,24 @@ def _signature(path: Path) -> str:
     return hashlib.sha256(" ".join([*said, str(path)]).encode()).hexdigest()[:16]
 
 
+def _sweep(cache: Path, key: str) -> None:
+    """What was computed of this recording before it changed: the recorder's grow as they are looked at."""
+    stem = key.rpartition("-")[0]
+    mine = re.compile(re.escape(stem) + r"-[0-9a-f]{16}\.(pyramid|findings).*")
+    with suppress(OSError):
+        for file in cache.iterdir():
+            if mine.fullmatch(file.name) and not file.name.startswith(f"{key}."):
+                file.unlink(missing_ok=True)
+
+
 class Library:
     """Names are what a scan of the folder gave: nothing else can be asked for, whatever a request says."""
 
-    def __init__(self, root: Path, state: Path, *, models: bool = True) -> None:
+    def __init__(
+        self, root: Path, state: Path, *, models: bool = True, inference: InferenceConfig | None = None
+    ) -> None:
         """``root``: a folder, or one recording. Raises SourceError, OutputError."""
+        self._inference = inference
         self._only: Path | None = None
         if not root.is_dir():
             header = root if root.suffix in ENDINGS else Path(f"{root}.hea")
@@ -199,9 +255,16 @@ class Library:
                 path = self._scan()[name]
                 while len(self._open) >= MOST_OPEN:
                     self._open.pop(next(iter(self._open))).close()
-                opened = Open(name, path, self.state, self.corrections, models=self._models)
+                opened = Open(name, path, self.state, self.corrections, models=self._models, inference=self._inference)
             self._open[name] = opened  # the last used is the last to go
             return opened
+
+    def renew(self, name: str) -> None:
+        """Open it anew the next time, if it has changed on the disk and nobody's analysis of it runs."""
+        with self._lock:
+            opened = self._open.get(name)
+            if opened is not None and opened.found.state != "running" and opened.signature != _signature(opened.path):
+                self._open.pop(name).close()
 
     def is_busy(self) -> bool:
         return any(one.found.state == "running" for one in list(self._open.values()))
@@ -223,11 +286,24 @@ def _recordings(root: Path) -> Iterator[tuple[str, Path]]:
         for file in sorted(files):
             path = Path(folder, file)
             if path.suffix.lower() in ENDINGS and not file.startswith(".") and not path.is_symlink():
+                whole = path if path.suffix != ".hea" else path.with_suffix("")
+                name = str(whole.relative_to(root))
+                if not _is_text(name):
+                    log.warning("%r: left out, since its name is not UTF-8", name)
+                    continue
                 found += 1
                 if found > MOST_RECORDINGS:
                     return
-                whole = path if path.suffix != ".hea" else path.with_suffix("")
-                yield str(whole.relative_to(root)), path
+                yield name, path
+
+
+def _is_text(name: str) -> bool:
+    """A file's name is any bytes; those that are no UTF-8 cannot be said in JSON, nor asked for."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def about(name: str, path: Path) -> dict[str, Any]:

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 READER = "review"
 FRAME_S = 0.1
 STATE_S = 1.0
+VITALS_OLD_S = 10.0
+"""Older figures are not shown: they would look like the patient's."""
 MOST_EVENTS = 2000
 """Waiting for the next frame."""
 MOST_FRAMES = 30
@@ -65,6 +67,7 @@ class _Stream:
     """What is known of one stream beside its samples."""
 
     vitals: dict[str, Any] = field(default_factory=dict)
+    vitals_at: float = 0.0
     quality: dict[str, dict[str, Any]] = field(default_factory=dict)
     rhythm: str | None = None
     alarms: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -84,8 +87,11 @@ class LiveFeed:
         streams: Callable[[], Mapping[str, tuple[str, Pipeline | None]]],
         device: str,
         strips: StripKeeper | None = None,
+        broker: Callable[[], bool] | None = None,
     ) -> None:
-        """``streams``: by name their state and their pipeline, once there is one."""
+        """``streams``: by name their state and their pipeline, once there is one. ``broker``: whether it is there, where one is wanted."""
+        self._broker = broker
+        self._broker_away: float | None = None
         self._streams = streams
         self._device = device
         self._events: deque[events.Event] = deque(maxlen=MOST_EVENTS)
@@ -211,7 +217,7 @@ class LiveFeed:
                     "score": score,
                 }
             case events.Vitals():
-                known.vitals = event.model_dump(include=VITALS)
+                known.vitals, known.vitals_at = event.model_dump(include=VITALS), time.monotonic()
                 return None
             case events.Quality():
                 known.quality[event.channel] = {"good": event.good, "reasons": event.reasons}
@@ -243,7 +249,7 @@ class LiveFeed:
             made[name] = {
                 "state": state,
                 "age_s": round(now - known.last, 1) if known.last else None,
-                "vitals": known.vitals,
+                "vitals": known.vitals if now - known.vitals_at < VITALS_OLD_S else {},
                 "quality": known.quality,
                 "rhythm": known.rhythm,
                 "alarms": list(known.alarms.values()),
@@ -251,7 +257,10 @@ class LiveFeed:
                 "backends": known.backends,
                 "overwritten": known.overwritten,
             }
-        return {"streams": made, "engine": self._engine}
+        if self._broker is not None:
+            self._broker_away = None if self._broker() else self._broker_away or now
+        away_s = None if self._broker_away is None else round(now - self._broker_away)
+        return {"streams": made, "engine": self._engine, "broker_away_s": away_s}
 
     def _hello(self) -> dict[str, Any]:
         streams = []

@@ -15,6 +15,7 @@ MM_PER_S = 25.0
 MM_PER_UNIT = {"mV": 10.0, "mmHg": 0.5}
 LONGEST_S = 120.0
 ROW_MM = 40.0
+TALLEST_MM = 120.0
 TOP_MM = 14.0
 LEFT_MM = 2.0
 POINTS_PER_MM = 8.0
@@ -40,7 +41,10 @@ def strip(
     shown = [i for i, signal in enumerate(signals) if signal.kind != "other"] or list(range(len(signals)))
     seconds = values.shape[1] / fs
     width = seconds * MM_PER_S
-    height = TOP_MM + ROW_MM * len(shown) + 8
+    rows = [_row_mm(values[i], signals[i].unit) for i in shown]
+    tops = [TOP_MM + sum(rows[:n]) for n in range(len(rows))]
+    floor = TOP_MM + sum(rows)
+    height = floor + 8
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 2 * LEFT_MM:.2f}mm" height="{height:.2f}mm" '
         f'viewBox="{-LEFT_MM:g} 0 {width + 2 * LEFT_MM:.2f} {height:.2f}" font-family="sans-serif" font-size="3">',
@@ -48,11 +52,11 @@ def strip(
         f'<rect x="{-LEFT_MM:g}" width="100%" height="100%" fill="#fff"/>',
         f'<text x="0" y="4" font-size="3.6">{_text(title)}</text>',
         f'<text x="0" y="{height - 2:.2f}" fill="#333">{_text(below)} · 25 mm/s · 10 mm/mV · 10 mm per 20 mmHg</text>',
-        *_grid(width, TOP_MM, ROW_MM * len(shown)),
+        *_grid(width, TOP_MM, sum(rows)),
     ]
     for row, i in enumerate(shown):
-        top = TOP_MM + row * ROW_MM
-        parts.append(_line(values[i], fs, top + ROW_MM / 2, signals[i].unit))
+        top = tops[row]
+        parts.append(_line(values[i], fs, top + rows[row] / 2, rows[row], signals[i].unit))
         parts.append(
             f'<text x="1" y="{top + 4:.2f}" stroke="#fff" stroke-width=".8" paint-order="stroke">'
             f"{_text(signals[i].name)} ({_text(signals[i].unit or 'no unit')})</text>"
@@ -62,7 +66,7 @@ def strip(
         if 0 <= x <= width:
             if note.mark:
                 parts.append(
-                    f'<path d="M{x:.2f} {TOP_MM - 6:.2f}V{TOP_MM + ROW_MM * len(shown):.2f}" stroke="{note.colour}" stroke-width=".3"/>'
+                    f'<path d="M{x:.2f} {TOP_MM - 6:.2f}V{floor:.2f}" stroke="{note.colour}" stroke-width=".3"/>'
                 )
             anchor = "start" if note.mark else "middle"
             y = TOP_MM - 5 if note.mark else TOP_MM - 1
@@ -90,14 +94,26 @@ def _grid(width: float, top: float, height: float) -> list[str]:
     ]
 
 
-def _line(x: Samples, fs: float, middle: float, unit: str) -> str:
+def _row_mm(x: Samples, unit: str) -> float:
+    """As tall as the signal wants, in whole boxes: a pressure that is cut off would look like one that is clipped. With a bound."""
+    finite = x[np.isfinite(x)]
+    if not finite.size or unit not in MM_PER_UNIT:
+        return ROW_MM
+    wanted = float(np.ptp(finite)) * MM_PER_UNIT[unit] + 6
+    return float(min(TALLEST_MM, max(ROW_MM, 5 * np.ceil(wanted / 5))))
+
+
+def _line(x: Samples, fs: float, middle: float, row_mm: float, unit: str) -> str:
     """The signal around its own middle; too tall for its row, it is cut off, as paper does."""
     finite = x[np.isfinite(x)]
     if not finite.size:
         return ""
     per_unit = MM_PER_UNIT.get(unit) or 20.0 / max(1e-9, float(np.ptp(finite)))
-    centre = float(np.median(finite)) if unit == "mV" else float(finite.min() + finite.max()) / 2
-    y = np.clip(middle - (x - centre) * per_unit, middle - ROW_MM / 2, middle + ROW_MM / 2)
+    low, high = float(finite.min()), float(finite.max())
+    centre = float(np.median(finite))
+    if unit != "mV" or max(high - centre, centre - low) * per_unit > row_mm / 2:
+        centre = (low + high) / 2
+    y = np.clip(middle - (x - centre) * per_unit, middle - row_mm / 2, middle + row_mm / 2)
     at = np.arange(x.size) / fs * MM_PER_S
     bunch = int(fs / MM_PER_S / POINTS_PER_MM * 2)
     if bunch > 2:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,10 @@ from edge_agent.errors import OutputError
 log = logging.getLogger(__name__)
 
 MOST_CONNECTIONS = 200
+MOST_GREETING = 100
+"""Connections that are in the middle of TLS's greeting, which may never end."""
+GREETING_S = 5.0
+CERTIFICATE = "review.cert_file and review.key_file (--tls-cert, --tls-key) want a certificate and its key, in PEM"
 IDLE_S = 10.0
 """For a request to come whole; and for the next one on the same connection."""
 
@@ -26,16 +33,43 @@ def missing() -> OutputError:
     )
 
 
+def check_tls(cert: Path, key: Path) -> None:
+    """Raises OutputError: in the server's own words a wrong pair is a line of C, and a passphrase is asked for on the terminal."""
+
+    def refuse() -> str:
+        raise OutputError(f"{key}: has a passphrase, which nobody is there to type", remedy="write it without one")
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    for file in (cert, key):
+        try:
+            with file.open("rb"):
+                pass
+        except OSError as error:
+            raise OutputError(f"{file}: {error.strerror or error}", remedy=CERTIFICATE) from None
+    try:
+        context.load_cert_chain(cert, key, password=refuse)
+    except ssl.SSLError as error:
+        why = {
+            "KEY_VALUES_MISMATCH": f"{key} is not the key of {cert}",
+            "KEY_TYPE_MISMATCH": f"{key} is not the key of {cert}",
+        }.get(error.reason or "", f"{cert}, {key}: no certificate and key in PEM")
+        raise OutputError(why, remedy=CERTIFICATE) from None
+
+
 def _protocol() -> type[Any]:
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Bounded(H11Protocol):
         """The oldest idle connection gives way to a new one: a thousand that send nothing keep nobody out."""
 
-        opened: list[Bounded] = []  # noqa: RUF012  # of the process, on purpose
+        opened: list[Bounded] = []  # noqa: RUF012  # of the server, on purpose
+        listening: _Listening | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
+            there = transport.get_extra_info("socket")
+            if self.listening is not None and there is not None:
+                self.listening.greeted(there.fileno())
             opened = type(self).opened
             opened.append(self)
             if len(opened) > MOST_CONNECTIONS:
@@ -61,6 +95,30 @@ def _protocol() -> type[Any]:
     return Bounded
 
 
+class _Listening(socket.socket):
+    """Bounds those that have connected and not come as far as HTTP: behind TLS, asyncio says nothing of them."""
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        super().__init__(family, socket.SOCK_STREAM)
+        self.greeting: deque[tuple[float, socket.socket]] = deque()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        made, address = super().accept()
+        now = time.monotonic()
+        while self.greeting and self.greeting[0][1].fileno() < 0:
+            self.greeting.popleft()
+        if len(self.greeting) >= MOST_GREETING:
+            self.greeting = deque(one for one in self.greeting if one[1].fileno() >= 0)
+        while self.greeting and (len(self.greeting) >= MOST_GREETING or self.greeting[0][0] < now - GREETING_S):
+            with suppress(OSError):
+                self.greeting.popleft()[1].shutdown(socket.SHUT_RDWR)
+        self.greeting.append((now, made))
+        return made, address
+
+    def greeted(self, fileno: int) -> None:
+        self.greeting = deque(one for one in self.greeting if one[1].fileno() != fileno)
+
+
 class PageServer:
     """In a thread of its own."""
 
@@ -70,6 +128,8 @@ class PageServer:
             import uvicorn
         except ImportError:
             raise missing() from None
+        if cert is not None and key is not None:
+            check_tls(cert, key)
         self._protocol = _protocol()
         self._server = uvicorn.Server(
             uvicorn.Config(
@@ -92,13 +152,9 @@ class PageServer:
                 ssl_keyfile=key,
             )
         )
-        try:
-            self._server.config.load()
-        except (OSError, ssl.SSLError) as error:
-            raise OutputError(f"the page's certificate cannot be used ({error})", remedy="look at review.tls") from None
-        import socket
-
-        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._server.config.load()
+        self._socket = _Listening(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._protocol.listening = self._socket
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))

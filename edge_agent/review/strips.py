@@ -33,6 +33,10 @@ NAME = re.compile(r"[A-Za-z0-9_-]{1,80}-[0-9a-f]{8}\.svg")
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 
 
+def _plain(value: object) -> str:
+    return ", ".join(str(one) for one in value) if isinstance(value, list | tuple) else str(value)
+
+
 @dataclass(slots=True)
 class _Waiting:
     event: events.Alarm
@@ -92,7 +96,7 @@ class StripKeeper:
             if low < high:
                 values[:, low - first : high - first] = piece[:, low - at : high - at]
         when = event.time.strftime("%Y-%m-%d %H:%M:%S UTC") if event.time is not None else f"sample {event.sample}"
-        evidence = ", ".join(f"{key} {value}" for key, value in event.evidence.items())
+        evidence = ", ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in event.evidence.items())
         text = strip(
             title=f"{event.kind} ({event.priority}), {event.stream}, {when}",
             below=evidence[:200],
@@ -122,6 +126,10 @@ class StripKeeper:
                     ages.append((file.stat().st_mtime_ns, file))
             for _, file in sorted(ages)[: len(files) - MOST_FILES]:
                 file.unlink(missing_ok=True)
+
+    def is_awaited(self, name: str) -> bool:
+        """Whether a strip of this name is to be drawn once its ten seconds have passed. From any thread."""
+        return any(self.name(one.event) == name for one in list(self._waiting))
 
     def path(self, name: str) -> Path | None:
         """Of a strip that is there; nothing else can be named."""

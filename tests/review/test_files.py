@@ -155,3 +155,18 @@ def test_a_header_that_names_a_file_elsewhere_is_not_followed(tmp_path: Path) ->
     (folder / "x.hea").write_text("x 1 250 4000\n../secret.dat 16 200/mV 16 0 0 0 0 II\n")
     with pytest.raises(SourceError):
         open_waves(folder / "x.hea")
+
+
+def test_a_pressure_that_falls_to_nothing_is_drawn_whole() -> None:
+    """Cut off at its row's edge it would look like a clipped line."""
+    import re
+
+    from edge_agent.review.picture import strip
+    from edge_agent.sources.base import Signal
+
+    x = np.linspace(180, 0, 5000, dtype=np.float32)[None]
+    text = strip(title="t", below="b", fs=250.0, first=0, signals=(Signal("ABP", "abp", "mmHg"),), values=x, notes=())
+    (path,) = re.findall(r'd="(M[^"]*)" stroke="#101010"', text)
+    heights = [float(pair.split(" ")[1]) for pair in re.split("[ML]", path)[1:]]
+    assert heights[-1] - heights[0] == pytest.approx(180 * 0.5, abs=0.1)  # 10 mm per 20 mmHg, from top to bottom
+    assert len(set(heights[:20])) == len(set(heights[-20:])) == 20

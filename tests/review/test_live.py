@@ -123,6 +123,25 @@ def alarm(number: int, sample: int = 5000, **more: Any) -> events.Alarm:
     return events.Alarm(**(said | more))
 
 
+def test_figures_that_are_old_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edge_agent.review import live as module
+
+    feed = module.LiveFeed(lambda: {"bed-1": ("online", None)}, "d", broker=lambda: False)
+    said: dict[str, Any] = {
+        "seq": 1, "session": "s", "device": "d", "stream": "bed-1", "sample": 5, "time": None, "known": 5, "arrived": None,
+        "latency": events.Latency(algorithm_ms=0, queue_ms=None, compute_ms=None), "heart_rate_per_min": 71.0,
+        "systolic_mmhg": None, "diastolic_mmhg": None, "mean_mmhg": None, "pulse_rate_per_min": None,
+    }  # fmt: skip
+    feed.event(events.Vitals(**said))
+    feed._collect()
+    assert feed._state()["streams"]["bed-1"]["vitals"]["heart_rate_per_min"] == 71.0
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + module.VITALS_OLD_S + 1)
+    assert feed._state()["streams"]["bed-1"]["vitals"] == {}
+    monkeypatch.setattr(time, "monotonic", lambda: now + 60)
+    assert feed._state()["broker_away_s"] > 40
+
+
 INFO = StreamInfo(fs=250.0, signals=(Signal("II", "ecg", "mV"),))
 
 

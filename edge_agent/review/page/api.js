@@ -40,3 +40,6 @@ export async function post(path, body) {
 export function token() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
+
+// Names come from files and devices: what turns the direction of writing around, or is no character at all, is shown as such.
+export const shown = (name) => String(name).replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "\ufffd").slice(0, 300);
