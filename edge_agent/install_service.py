@@ -8,15 +8,20 @@ Where the Debian package brought the units, only what depends on the configurati
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from importlib import resources
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Literal
+from urllib.parse import unquote
 
 from edge_agent import config
 from edge_agent.config import BoardSource, Config, SerialSource
@@ -24,6 +29,7 @@ from edge_agent.errors import EdgeAgentError, OutputError
 from edge_agent.example import example_config
 
 SERVICE = "edge-agent.service"
+ACCOUNT = "edge-agent"
 CONFIG = "etc/edge-agent/edge-agent.toml"
 PACKAGED = "usr/lib/systemd/system/edge-agent.service"
 SHIPPED_PREFIX = "/opt/edge-agent"
@@ -82,9 +88,10 @@ class Remove:
         if self.path.is_dir() and not self.path.is_symlink():
             shutil.rmtree(self.path)
         else:
-            self.path.unlink()
-        if self.path.parent.name.endswith(".d") and not any(self.path.parent.iterdir()):
-            self.path.parent.rmdir()
+            self.path.unlink(missing_ok=True)  # a step before this one may have taken it along
+        folder = self.path.parent
+        if folder.name.endswith((".d", ".wants")) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,8 +196,14 @@ def _afterwards(root: Path, *, changed: bool, devices: bool, start: bool, bench:
         yield Run(("systemctl", verb, *units), "and now; waits until it says that it is ready", done=done)
 
 
+def _links(root: Path, unit: str) -> list[Path]:
+    """That have it started at boot. (Not a glob for the name: it would find no link whose unit lies elsewhere than it says.)"""
+    folders = (root / "etc/systemd/system").glob("*.wants")
+    return sorted(link for folder in folders for link in folder.iterdir() if fnmatchcase(link.name, unit))
+
+
 def _enabled(root: Path, units: Sequence[str]) -> bool:
-    return all(any((root / "etc/systemd/system").glob(f"*.wants/{unit}")) for unit in units)
+    return all(_links(root, unit) for unit in units)
 
 
 def _active(unit: str) -> bool:
@@ -207,36 +220,68 @@ def _placed(unit: str, prefix: str) -> str:
 
 def uninstall_steps(root: Path, *, purge: bool) -> list[Step]:
     """The service goes; configuration, outbox and recordings stay, unless they shall go too."""
-    steps: list[Step] = []
     packaged = (root / PACKAGED).exists()
-    units = [unit for unit in UNITS if (root / "etc/systemd/system" / unit).exists()]
-    if units or packaged:
-        steps.append(Run(("systemctl", "disable", "--now", SERVICE, "edge-bench.timer"), "stop", may_fail=True))
+    links = [link for unit in (*UNITS, "edge-agent@*.service") for link in _links(root, unit)]
+    running = root == Path("/") and any(map(_active, (SERVICE, "edge-bench.timer", "edge-agent@*.service")))
+    units = sorted({SERVICE, "edge-bench.timer"} | {link.name for link in links})
+    # Several instances are found by their pattern when they are stopped, and by their links when they are disabled.
+    stop = ("systemctl", "stop", SERVICE, "edge-agent@*.service", "edge-bench.timer", "edge-bench.service")
+    steps: list[Step] = [
+        Run(stop, "in order, with their goodbye", may_fail=True, done=not running),
+        Run(("systemctl", "disable", *units), "no more at boot", may_fail=True, done=not links),
+        *(Remove(link) for link in links),
+    ]
     written = [f"etc/systemd/system/{unit}" for unit in UNITS] + [*OTHERS.values(), *DROP_INS]
     steps += [Remove(root / place) for place in written]
     if purge:
         places = ("etc/edge-agent", "var/lib/edge-agent", "var/lib/edge-agent-bench", "var/log/edge-agent")
         steps += [Remove(root / place) for place in places]
+        if not packaged:
+            for program, register in (
+                ("userdel", "passwd"),
+                ("groupdel", "group"),
+            ):  # the second where the first left it
+                done = not _registered(root / "etc" / register)
+                steps.append(Run((program, ACCOUNT), "the account", may_fail=True, done=done))
     changed = not all(step.done for step in steps)
     steps.append(Run(("systemctl", "daemon-reload"), "the units are gone", may_fail=True, done=not changed))
     return steps
 
 
-def prefix_of_this() -> str:
-    """Where this agent is installed, if a service could run it there."""
-    prefix = Path(sys.prefix)
+def _registered(register: Path) -> bool:
+    try:
+        return any(line.startswith(f"{ACCOUNT}:") for line in register.read_text(encoding="utf-8").splitlines())
+    except OSError:
+        return False
+
+
+def obstacles(prefix: Path) -> list[EdgeAgentError]:
+    """What would keep a service from running the agent that is installed there."""
     if not (prefix / "bin" / "edge-agent").exists():
-        raise EdgeAgentError(f"{prefix}/bin/edge-agent: not there", remedy=_REMEDY)
+        return [EdgeAgentError(f"{prefix}/bin/edge-agent: not there", remedy=_remedy())]
     hidden = next((place for place in HIDDEN if prefix.is_relative_to(place)), None)
     if hidden is not None:
-        raise EdgeAgentError(f"{prefix} lies in {hidden}, of which a service sees nothing", remedy=_REMEDY)
-    return str(prefix)
+        return [EdgeAgentError(f"{prefix} lies in {hidden}, of which a service sees nothing", remedy=_remedy())]
+    return []
 
 
-_REMEDY = (
-    "install it for everybody: sudo python3 -m venv /opt/edge-agent && "
-    "sudo /opt/edge-agent/bin/pip install edge-biosignal-agent && sudo /opt/edge-agent/bin/edge-agent install-service"
-)
+def _remedy() -> str:
+    return (
+        f"install it for everybody: sudo python3 -m venv {SHIPPED_PREFIX} && "
+        f"sudo {SHIPPED_PREFIX}/bin/pip install {_whence()} && sudo {SHIPPED_PREFIX}/bin/edge-agent install-service"
+    )
+
+
+def _whence() -> str:
+    """What this agent was installed from, as pip wrote it down: a checkout or a wheel. It is on no package index."""
+    try:
+        url = json.loads(distribution("edge-biosignal-agent").read_text("direct_url.json") or "{}").get("url", "")
+    except (PackageNotFoundError, ValueError):
+        url = ""
+    if url.startswith("file://"):
+        return shlex.quote(unquote(url.removeprefix("file://")))
+    checkout = Path(__file__).resolve().parent.parent
+    return shlex.quote(str(checkout)) if (checkout / "setup.cfg").is_file() else "edge_biosignal_agent-*.whl"
 
 
 def carry_out(
@@ -290,15 +335,23 @@ def _parser(
 
 
 def run_install(arguments: argparse.Namespace) -> int:
+    """A plan is shown even where it would not work; it is carried out only where it would."""
     root: Path = arguments.root
+    prefix = Path(SHIPPED_PREFIX if (root / PACKAGED).exists() else sys.prefix)
+    found = obstacles(prefix)
+    if found and not arguments.dry_run:
+        raise found[0]
     steps = install_steps(
         root,
-        prefix=SHIPPED_PREFIX if (root / PACKAGED).exists() else prefix_of_this(),
+        prefix=str(prefix),
         devices=arguments.devices,
         start=not arguments.no_start,
         bench=arguments.bench,
     )
     _go(steps, arguments)
+    if found:
+        print("this would not work, and without --dry-run nothing of it would be done:", flush=True)
+        raise found[0]
     return 0
 
 
@@ -315,5 +368,6 @@ def _go(steps: Sequence[Step], arguments: argparse.Namespace) -> None:
         raise OutputError("only root may change services", remedy="run it with sudo, or look first: --dry-run")
     booted = here and Path("/run/systemd/system").is_dir()
     carry_out(steps, dry_run=arguments.dry_run, run_programs=booted)
-    if here and not booted and not arguments.dry_run:
-        print("systemd is not running here: the files are in place, nothing was started")
+    if here and not booted:
+        wrote = "would be in place, nothing would be" if arguments.dry_run else "are in place, nothing was"
+        print(f"systemd is not running here: the files {wrote} started")

@@ -256,12 +256,16 @@ class Recorder:
     def _settle(self, stream: _Stream, before: int) -> None:
         """Write the annotations that nothing can change any more, and close the segments that get no others."""
         oldest = stream.recent[0].first if stream.recent else before
-        while stream.waiting and stream.waiting[0].sample < min(before, max(oldest, stream.keep_until)):
+        settled = min(before, max(oldest, stream.keep_until))
+        while stream.waiting and stream.waiting[0].sample < settled:
             one = heapq.heappop(stream.waiting)
             code = stream.codes.pop((one.sample, one.channel), one.code) if one.code == "Q" else one.code
             for segment in stream.open:
                 if segment.first <= one.sample < segment.end:
                     segment.annotate(Annotation(one.sample, one.channel, code, one.subtype, one.text))
+        # A class that came after its beat was written is of no use any more; a slow model would leave one for every beat, for ever.
+        for late in [place for place in stream.codes if place[0] < settled]:
+            del stream.codes[late]
         last = stream.segment
         if last is not None and self._config.mode == "events" and stream.keep_until <= last.end <= before:
             stream.full.append(last)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,13 +24,7 @@ from edge_agent.runner import StreamRunner
 from edge_agent.sources.open import open_source
 from tests.faults import times
 from tests.faults.test_machine import ends_well, goes_on
-from tests.spine import ROOT, Agent, Broker, base_config, listening, running_agent, running_broker, simulated, wait_for
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
+from tests.spine import ROOT, Agent, Broker, base_config, listening, running_agent, simulated, wait_for
 
 
 def spoilt(whole: bytes, chance: random.Random) -> bytes:

@@ -8,7 +8,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,27 +22,13 @@ from tests.spine import (
     Broker,
     Listener,
     base_config,
-    listening,
     running_agent,
-    running_broker,
     simulated,
     wait_for,
 )
 
 DAY_S = 86_400
 DEMO = 'script = "demo"\nspeed = 20\nforever = true'
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
-def listener(broker: Broker) -> Iterator[Listener]:
-    with listening(broker.port) as listener:
-        yield listener
 
 
 def health(listener: Listener, after: int = 0) -> dict[str, Any]:

@@ -1,16 +1,21 @@
-"""``make fuzz``: millions of inputs for every parser, each in a process of its own, so that a dead one is a find and not the end.
+"""``make fuzz``: millions of inputs for every parser, in processes of their own, so that a dead one is a find and not the end.
 
     python -m tests.fuzz.long_run --inputs 10000000 --jobs 4 --out reports/fuzz.json
     python -m tests.fuzz.long_run --parser tflite --seconds 600
     python -m tests.fuzz.long_run --parser tflite --atheris        (where atheris is installed: guided by coverage)
 
+It goes in rounds, a parser and a seed each, and the report is written after every one: the same command goes on where it was ended.
 Finds are written as files beside the report, with the error; ``--replay FILE --parser NAME`` tries one again. Exit status 1 with finds.
+
+A parser of one file or message is called once for each input. A decoder of a line is given sixteen inputs a call, and a thousand in the
+life of a connection, so that each meets what the ones before it left; a find is then all that the connection had.
 """
 
 from __future__ import annotations
 
 import argparse
 import faulthandler
+import gc
 import hashlib
 import json
 import logging
@@ -21,16 +26,21 @@ import signal
 import sys
 import time
 import traceback
+import warnings
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tests.fuzz.mutate import mutated
-from tests.fuzz.parsers import Parser, parsers, refused
+from tests.fuzz.parsers import Line, Parser, parsers, refused
 
 MEMORY_BYTES = 4 << 30
 LONGEST_S = 10
 MOST_FINDS = 20
+A_CALL, A_LIFE = 16, 1024
+"""Inputs of a decoder of a line."""
+ROUND_S = 60.0
 
 
 class TooSlowError(Exception):
@@ -47,39 +57,79 @@ def _keep(folder: Path, name: str, data: bytes, error: BaseException) -> None:
     base.with_suffix(".txt").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
 
 
-def work(name: str, inputs: int, seconds: float, seed: int, folder: Path) -> dict[str, Any]:
+@dataclass
+class Tried:
+    """A round's inputs, made and given to the parser."""
+
+    parser: Parser
+    chance: random.Random
+    folder: Path
+    inputs: int = 0
+    refusals: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    def one_by_one(self, n: int) -> None:
+        parser, chance, seeds = self.parser, self.chance, self.parser.seeds
+        for _ in range(n):
+            data = mutated(seeds, chance)
+            try:
+                self.refusals += refused(parser, data)
+            except Exception as error:  # noqa: BLE001  # that is what is looked for
+                self._found(data, error)
+        self.inputs += n
+
+    def down_a_line(self, line: Line, n: int) -> None:
+        """One connection, from its first byte to its end."""
+        chance, seeds = self.chance, self.parser.seeds
+        had: list[bytes] = []
+        try:
+            for _ in range(n // A_CALL):
+                data = b"".join(mutated(seeds, chance) for _ in range(A_CALL))
+                had.append(data)
+                self.inputs += A_CALL
+                line.decode(data)
+            line.end()
+        except Exception as error:  # noqa: BLE001
+            self._found(b"".join(had), error)
+
+    def _found(self, data: bytes, error: Exception) -> None:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        kind = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if self.kinds[kind] == 1 and len(self.kinds) <= MOST_FINDS:
+            _keep(self.folder, self.parser.name, data, error)
+
+
+def work(name: str, inputs: int, seconds: float, seed: str, folder: Path) -> dict[str, Any]:
     """One parser, until so many inputs or so many seconds."""
     faulthandler.enable()
     logging.disable(logging.CRITICAL)
+    warnings.filterwarnings(
+        "error", category=RuntimeWarning, module=r"edge_agent\."
+    )  # of numpy: infinities and the like
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.getrlimit(resource.RLIMIT_AS)[1]))
     signal.signal(signal.SIGALRM, _too_slow)
-    parser, chance = parsers()[name], random.Random(f"{name} {seed}")
+    parser = parsers()[name]
+    tried = Tried(parser, random.Random(f"{name} {seed}"), folder)
     last = folder / f"{name}.last"  # of a process that dies, this is the input
-    done = refusals = 0
-    kinds: dict[str, int] = {}
-    began = time.monotonic()
-    while done < inputs and time.monotonic() - began < seconds:
-        state = chance.getstate() if done % 1000 == 0 else None
-        if state is not None:
-            last.write_text(json.dumps({"seed": f"{name} {seed}", "done": done}), encoding="ascii")
-            signal.alarm(100 * LONGEST_S)  # one system call for each thousand
-        data = mutated(parser.seeds, chance)
-        done += 1
-        try:
-            refusals += refused(parser, data)
-        except Exception as error:  # noqa: BLE001  # that is what is looked for
-            frame = traceback.extract_tb(error.__traceback__)[-1]
-            kind = f"{type(error).__name__} at {Path(frame.filename).name}:{frame.lineno}"
-            kinds[kind] = kinds.get(kind, 0) + 1
-            if kinds[kind] == 1 and len(kinds) <= MOST_FINDS:
-                _keep(folder, name, data, error)
+    gc.collect()
+    gc.freeze()
+    began, began_cpu = time.monotonic(), time.process_time()
+    while tried.inputs < inputs and time.monotonic() - began < seconds:
+        last.write_text(json.dumps({"seed": f"{name} {seed}", "done": tried.inputs}), encoding="ascii")
+        signal.alarm(100 * LONGEST_S)  # one system call for each thousand
+        n = min(A_LIFE, inputs - tried.inputs)
+        if parser.live is not None and n >= A_CALL:
+            tried.down_a_line(parser.live(), n)
+        else:
+            tried.one_by_one(n)
     signal.alarm(0)
     last.unlink(missing_ok=True)
-    taken_s = time.monotonic() - began
-    return {"parser": name, "inputs": done, "refused": refusals, "seconds": round(taken_s, 1), "finds": kinds}
+    taken = {"seconds": time.monotonic() - began, "cpu_s": time.process_time() - began_cpu}
+    return {"inputs": tried.inputs, "refused": tried.refusals, **taken, "finds": tried.kinds}
 
 
-def _job(name: str, inputs: int, seconds: float, seed: int, folder: Path) -> None:
+def _job(name: str, inputs: int, seconds: float, seed: str, folder: Path) -> None:
     result = work(name, inputs, seconds, seed, folder)
     (folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
 
@@ -92,7 +142,44 @@ def _result(name: str, status: int, folder: Path) -> dict[str, Any]:
         path.unlink()
         return found
     died = f"the process ended with {status}; {folder / name}.last says where"
-    return {"parser": name, "inputs": 0, "refused": 0, "seconds": 0.0, "finds": {died: 1}}
+    return {"inputs": 0, "refused": 0, "seconds": 0.0, "cpu_s": 0.0, "finds": {died: 1}}
+
+
+def _added(before: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    after = {"rounds": before.get("rounds", 0) + 1}
+    for key in ("inputs", "refused", "seconds", "cpu_s"):
+        after[key] = round(before.get(key, 0) + found[key], 1)
+    kinds = dict(before.get("finds", {}))
+    for kind, n in found["finds"].items():
+        kinds[kind] = kinds.get(kind, 0) + n
+    return after | {"finds": kinds}
+
+
+def _open(progress: dict[str, Any], names: list[str], wanted: argparse.Namespace) -> list[str]:
+    """What is not at its end yet. Whoever goes fast is first, so that as many parsers as can be are through at any time."""
+
+    def left_s(name: str) -> float:
+        had = progress.get(name)
+        return (
+            0.0 if had is None or not had["inputs"] else (wanted.inputs - had["inputs"]) * had["cpu_s"] / had["inputs"]
+        )
+
+    def ended(had: dict[str, Any]) -> bool:
+        return (
+            had["inputs"] >= wanted.inputs
+            or had["seconds"] >= wanted.seconds
+            or any("ended" in kind for kind in had["finds"])
+        )
+
+    return sorted((name for name in names if not ended(progress.get(name, NOTHING))), key=left_s)
+
+
+NOTHING: dict[str, Any] = {"inputs": 0, "seconds": 0.0, "finds": {}}
+
+
+def _said(name: str, had: dict[str, Any]) -> str:
+    said = f"{had['inputs']:>10} inputs, {had['cpu_s']:>8} s of a core, {had['refused']} refused"
+    return f"{name:<28} {said}: {had['finds'] or 'nothing found'}"
 
 
 def _guided(name: str, seconds: float, folder: Path) -> int:
@@ -119,7 +206,7 @@ def main() -> int:
     arguments.add_argument("--inputs", type=int, default=10_000_000, help="for each parser (default: %(default)d)")
     arguments.add_argument("--seconds", type=float, default=1e9, help="at most, for each parser")
     arguments.add_argument("--jobs", type=int, default=1)
-    arguments.add_argument("--seed", type=int, default=int(time.time()))
+    arguments.add_argument("--seed", type=int, default=1)
     arguments.add_argument("--out", type=Path, default=Path("reports/fuzz.json"))
     arguments.add_argument("--atheris", action="store_true", help="guided by coverage")
     arguments.add_argument("--replay", type=Path, help="one input again")
@@ -131,31 +218,30 @@ def main() -> int:
     wanted.out.parent.mkdir(parents=True, exist_ok=True)
     if wanted.atheris:
         return _guided(names[0], wanted.seconds, wanted.out.parent)
-    results: list[dict[str, Any]] = []
-    waiting = list(names)
+    progress: dict[str, Any] = json.loads(wanted.out.read_text(encoding="utf-8")) if wanted.out.exists() else {}
     running: dict[str, Any] = {}
     context = multiprocessing.get_context("spawn")
-    while waiting or running:
-        while waiting and len(running) < wanted.jobs:
-            name = waiting.pop(0)
-            process = context.Process(
-                target=_job, args=(name, wanted.inputs, wanted.seconds, wanted.seed, wanted.out.parent)
-            )
-            process.start()
-            running[name] = process
+    while True:
+        waiting = [name for name in _open(progress, names, wanted) if name not in running]
+        if not waiting and not running:
+            break
+        for name in waiting[: wanted.jobs - len(running)]:
+            had = progress.get(name, NOTHING)
+            bounds = wanted.inputs - had["inputs"], min(ROUND_S, wanted.seconds - had["seconds"])
+            seed = f"{wanted.seed} {had.get('rounds', 0)}"
+            running[name] = context.Process(target=_job, args=(name, *bounds, seed, wanted.out.parent))
+            running[name].start()
         for name, process in list(running.items()):
-            process.join(0.2)
+            process.join(0.5)
             if process.exitcode is None:
                 continue
             del running[name]
-            results.append(_result(name, process.exitcode, wanted.out.parent))
-            found = results[-1]
-            said = f"{found['inputs']:>10} inputs, {found['seconds']:>8} s, {found['refused']} refused"
-            print(f"{name:<28} {said}: {found['finds'] or 'nothing found'}", flush=True)
-            wanted.out.write_text(
-                json.dumps({"seed": wanted.seed, "results": results}, indent=1) + "\n", encoding="utf-8"
-            )
-    return int(any(one["finds"] for one in results))
+            progress[name] = _added(progress.get(name, {}), _result(name, process.exitcode, wanted.out.parent))
+            aside = wanted.out.with_name(f"{wanted.out.name}.new")
+            aside.write_text(json.dumps(progress, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+            aside.replace(wanted.out)
+            print(_said(name, progress[name]), flush=True)
+    return int(any(progress[name]["finds"] for name in names))
 
 
 if __name__ == "__main__":

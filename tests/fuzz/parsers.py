@@ -6,18 +6,20 @@ process, a minute of silence) is a find.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tempfile
 import threading
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -48,7 +50,17 @@ class Parser:
     errors: tuple[type[Exception], ...]
     seeds: tuple[bytes, ...]
     slow: bool = False
-    """Writes a file for each input, or more."""
+    """Takes a file, or needs most of a millisecond."""
+    live: Callable[[], Line] | None = None
+    """Of what reads a stream: the long run gives many inputs to one decoder, as a line does."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A connection's decoder."""
+
+    decode: Callable[[bytes], object]
+    end: Callable[[], object]
 
 
 def _in_pieces(decode: Callable[[bytes], object], data: bytes) -> None:
@@ -58,24 +70,40 @@ def _in_pieces(decode: Callable[[bytes], object], data: bytes) -> None:
     decode(data[cut:])
 
 
+LINES = lines.Format(("II", "-", "ABP"), scale=(0.001, 1.0, 1.0), comment=("#",))
+
+
 def _lines(data: bytes) -> None:
-    decoder = lines.Decoder(lines.Format(("II", "-", "ABP"), scale=(0.001, 1.0, 1.0), comment=("#",)))
-    _in_pieces(decoder.decode, data)
+    _in_pieces(lines.Decoder(LINES).decode, data)
 
 
 def _board(name: str) -> Parser:
     codec = registry.codec(name)
-    quiet = np.zeros((len(codec.board.channels), 40), np.float32)
+    wave = np.tile(np.sin(np.arange(40)) * 0.01, (len(codec.board.channels), 1)).astype(np.float32)
 
     def parse(data: bytes) -> None:
         decoder = codec.decoder()
         _in_pieces(decoder.decode, data)
         decoder.flush()
 
-    return Parser(f"board-{name}", parse, (), (codec.encoder().encode(quiet), codec.encoder().encode(quiet[:, :3])))
+    def live() -> Line:
+        decoder = codec.decoder()
+        return Line(decoder.decode, decoder.flush)
+
+    few = [
+        codec.encoder().encode(wave[:, :n]) for n in (1, 2, 4, 1, 2, 4, 1, 2, 4, 12)
+    ]  # what it costs goes with the length
+    seeds = tuple(frames for frames in few if frames) or (codec.encoder().encode(wave),)
+    return Parser(f"board-{name}", parse, (), seeds, live=live)
 
 
 INFO = raw_blocks.Info(250.0, ("II", "ABP"), ("mV", "mmHg"))
+
+
+def _raw_block(data: bytes) -> None:
+    """An infinite sample would pass for a number in all that comes after."""
+    if np.isinf(raw_blocks.decode(data, INFO).values).any():
+        raise ArithmeticError("a sample without bound")
 
 
 def _block_seeds() -> tuple[bytes, ...]:
@@ -84,23 +112,27 @@ def _block_seeds() -> tuple[bytes, ...]:
     return raw_blocks.encode_json(block, INFO), raw_blocks.encode_binary(block, INFO), scaled
 
 
-@contextmanager
-def _file(data: bytes, name: str) -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(dir=_fast()) as folder:
-        path = Path(folder, name)
-        path.write_bytes(data)
-        yield path
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    """One for the process; in memory, where there is such a place: ten million files are hard on a disk."""
+    return tempfile.TemporaryDirectory(prefix="fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
 
 
 @cache
-def _fast() -> str | None:
-    """Memory, where there is such a place: ten million files are hard on a disk."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+def _path(name: str) -> Path:
+    return Path(_folder().name, name)
+
+
+def _file(data: bytes, name: str) -> Path:
+    """The same file each time: no folder is made and removed for each input."""
+    path = _path(name)
+    with open(path, "wb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.open
+        file.write(data)
+    return path
 
 
 def _config(data: bytes) -> None:
-    with _file(data, "agent.toml") as path:
-        config.load(path)
+    config.load(_file(data, "agent.toml"))
 
 
 def _script(data: bytes) -> None:
@@ -111,49 +143,101 @@ def _script(data: bytes) -> None:
     script.script_from_dict(found)
 
 
-def _record(name: str, header: bytes | None = None, signal: bytes | None = None) -> Callable[[bytes], None]:
-    """A recording that is opened and read through, as replay does; what is not given is the input."""
+@cache
+def _stream(path: Path) -> StreamConfig:
+    return StreamConfig(name="x", source=FileSource(type="file", path=path, speed="max", fs=250))
 
-    def parse(data: bytes) -> None:
-        with _file(data if header is None else header, name) as path:
-            if name.endswith(".hea"):
-                path.with_suffix(".dat").write_bytes(data if signal is None else signal)
-            target = path.with_suffix("") if name.endswith(".hea") else path
-            stream = StreamConfig(name="x", source=FileSource(type="file", path=target, speed="max", fs=250))
-            source = open_source(stream)
-            try:
-                for number, _ in enumerate(source.blocks(threading.Event())):
-                    if number > 50:
-                        break
-            finally:
-                source.close()
 
-    return parse
+def _read_through(path: Path) -> None:
+    """A recording that is opened and read, as replay does."""
+    source = open_source(_stream(path))
+    try:
+        for number, _ in enumerate(source.blocks(threading.Event())):
+            if number > 50:
+                break
+    finally:
+        source.close()
+
+
+def _csv(data: bytes) -> None:
+    _read_through(_file(data, "r.csv"))
+
+
+def _wfdb_header(data: bytes) -> None:
+    _cheap_wfdb()
+    if not _path("r.dat").exists():
+        _file(SIGNAL, "r.dat")
+    _read_through(_file(data, "r.hea").with_suffix(""))
+
+
+def _wfdb_signal(data: bytes) -> None:
+    """Its format is the input's first byte: the headers lie there, one for each."""
+    _cheap_wfdb()
+    fmt = FORMATS[(data[0] if data else 0) % len(FORMATS)]
+    header = _path(f"s{fmt}.hea")
+    if not header.exists():
+        described = f"s{fmt}.dat {fmt} 200/mV 16 0 0 0 0 II\ns{fmt}.dat {fmt} 10/mmHg 16 0 0 0 0 ABP\n"
+        _file(f"s{fmt} 2 250 20\n{described}".encode("ascii"), header.name)
+    _file(data[1:], f"s{fmt}.dat")
+    _read_through(header.with_suffix(""))
+
+
+class _Table:
+    """What wfdb asks of a table of its own: ``index``, and ``loc[row, column]``."""
+
+    def __init__(self, table: Any) -> None:
+        self.index = tuple(table.index)
+        self.loc = {(row, column): table.loc[row, column] for row in table.index for column in table.columns}
+
+
+@cache
+def _cheap_wfdb() -> None:
+    """wfdb keeps what fields a header has in tables of pandas and opens files through fsspec, and spends nine tenths of its time there:
+    the same with a dict and with ``open``."""
+    from wfdb.io import _header, _signal, record
+
+    for name in ("RECORD_SPECS", "SIGNAL_SPECS"):
+        setattr(_header, name, _Table(getattr(_header, name)))
+    for module in (_signal, record):
+        module.fsspec = SimpleNamespace(open=open)
 
 
 def _archive(data: bytes) -> None:
-    with _file(data, "m.edgemodel") as path, archive.opened(path) as bundle:
-        into = path.with_name("into")
-        into.mkdir()
-        archive.take(bundle, into, signature.ANY)
+    into = _path("into")
+    into.mkdir(exist_ok=True)
+    with archive.opened(_file(data, "m.edgemodel")) as bundle:
+        try:
+            archive.take(bundle, into, signature.ANY)
+        finally:
+            for made in into.iterdir():
+                made.unlink()
 
 
 @cache
 def _shipped() -> Path:
-    return next(folder for folder in sorted(shipped_models().iterdir()) if (folder / "manifest.json").is_file())
+    """The smallest: what an input costs goes with its size."""
+    folders = [folder for folder in shipped_models().iterdir() if (folder / "manifest.json").is_file()]
+    return min(folders, key=lambda folder: ((folder / "model.tflite").stat().st_size, folder.name))
 
 
 def _archive_seeds() -> tuple[bytes, ...]:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "m.edgemodel")
-        archive.pack(_shipped(), path)
-        sound = path.read_bytes()
+    """Sound ones with files of a few bytes (what is in them is not looked at here), packed and stored; a wicked one."""
+    files = {"model.tflite": b"weights", "golden.npz": b"outputs" * 9}
+    listed = json.loads((_shipped() / "manifest.json").read_bytes())
+    listed["files"] = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+    seeds = []
+    for how in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        sound = io.BytesIO()
+        with zipfile.ZipFile(sound, "w", how) as bundle:
+            for name, data in {"manifest.json": json.dumps(listed).encode(), **files}.items():
+                bundle.writestr(name, data)
+        seeds.append(sound.getvalue())
     evil = io.BytesIO()
     with zipfile.ZipFile(evil, "w", zipfile.ZIP_DEFLATED) as bundle:
         bundle.writestr("../../etc/passwd", "x")
         bundle.writestr("manifest.json", "{}")
         bundle.writestr("model.tflite", b"\0" * 100_000)
-    return sound, evil.getvalue()
+    return *seeds, evil.getvalue()
 
 
 def _key(data: bytes) -> None:
@@ -169,8 +253,23 @@ BEAT = json.dumps(
     {"schema": "edge-agent/beat/1", "seq": 1, "session": "s", "device": "dev", "stream": "bed1", "sample": 5, "known": 9,
      "time": "2026-01-01T00:00:00Z", "latency": {"algorithm_ms": 1, "queue_ms": None, "compute_ms": 2}, "rr_ms": 800.0}
 ).encode()  # fmt: skip
-HEADER = b"r 2 250 500\nr.dat 16 200/mV 16 0 0 0 0 II\nr.dat 16 10/mmHg 16 0 0 0 0 ABP\n#Produced by nobody\n"
-SIGNAL = np.zeros(1000, "<i2").tobytes()
+HEADER = b"r 2 250 50\nr.dat 16 200/mV 16 0 0 0 0 II\nr.dat 16 10/mmHg 16 0 0 0 0 ABP\n#Produced by nobody\n"
+SIGNAL = np.zeros(100, "<i2").tobytes()
+FORMATS = ("16", "8", "24", "32", "61", "80", "160", "212", "310", "311")
+CONFIG = b"""[[stream]]
+name = "bed1"
+signals = { II = "ecg" }
+[stream.source]
+type = "serial"
+port = "/dev/null"
+fs = 250
+columns = ["II"]
+[mqtt]
+host = "localhost"
+port = 1883
+"""
+SIGNALS = tuple(bytes((number,)) + bytes(range(160)) for number in range(len(FORMATS)))
+"""Twenty frames in each format, and more."""
 ARTF = (
     b'<?xml version="1.0"?><ICMArtefacts><SignalGroup Name="abp"><Artefact StartTime="31/12/2023 23:59:59.123" '
     b'EndTime="31/12/2023 23:59:59.999"/></SignalGroup></ICMArtefacts>'
@@ -183,21 +282,22 @@ def parsers() -> dict[str, Parser]:
     shipped = _shipped()
     manifest = (shipped / "manifest.json").read_bytes()
     found = [
-        Parser("lines", _lines, (), (b"0.1,x,80\n0.2,x,81\n!,x,82\n# remark\n", b"1e308,,-inf\r\n")),
+        Parser("lines", _lines, (), (b"0.1,x,80\n0.2,x,81\n!,x,82\n# remark\n", b"1e308,,-inf\r\n"),
+               live=lambda: Line(lines.Decoder(LINES).decode, lambda: None)),
         *(_board(name) for name in registry.NAMES),
         Parser("raw-info", raw_blocks.decode_info, (raw_blocks.BadBlock,), (raw_blocks.encode_info(INFO),)),
-        Parser("raw-block", lambda data: raw_blocks.decode(data, INFO), (raw_blocks.BadBlock,), _block_seeds()),
+        Parser("raw-block", _raw_block, (raw_blocks.BadBlock,), _block_seeds()),
         Parser("request", requests._parse, (EdgeAgentError,), (b'{"stream":"bed1","kind":"asystole","seconds":60}',)),
-        Parser("config", _config, (EdgeAgentError,), ((ROOT / "config" / "edge-agent.toml").read_bytes(),), slow=True),
+        Parser("config", _config, (EdgeAgentError,), ((ROOT / "config" / "edge-agent.toml").read_bytes(), CONFIG, CONFIG), slow=True),
         Parser("script", _script, (ValueError,), (b'[[episodes]]\nrhythm = "sinus"\nduration_s = 30\n',)),
         Parser("manifest", lambda data: artifact.parse_manifest(data, "m"), (EdgeAgentError,), (manifest,)),
         Parser("tflite", tflite.read, (EdgeAgentError,), ((shipped / "model.tflite").read_bytes(),)),
         Parser("archive", _archive, (EdgeAgentError,), _archive_seeds(), slow=True),
         Parser("key", _key, (ValueError,), (b"ab" * 32, b"-----BEGIN PUBLIC KEY-----\nMCow\n-----END PUBLIC KEY-----\n")),
         Parser("watch", _watch, (news.UnreadableError,), (BEAT,)),
-        Parser("csv", _record("r.csv"), (EdgeAgentError,), (CSV,), slow=True),
-        Parser("wfdb-header", _record("r.hea", signal=SIGNAL), (EdgeAgentError,), (HEADER,), slow=True),
-        Parser("wfdb-signal", _record("r.hea", header=HEADER), (EdgeAgentError,), (SIGNAL,), slow=True),
+        Parser("csv", _csv, (EdgeAgentError,), (CSV,), slow=True),
+        Parser("wfdb-header", _wfdb_header, (EdgeAgentError,), (HEADER,), slow=True),
+        Parser("wfdb-signal", _wfdb_signal, (EdgeAgentError,), SIGNALS, slow=True),
         Parser("wfdb-annotations", mit.parse, (ValueError,), (mit.render([]), b"\x12\x04\x03\xfe\x05\x00abcde\0" * 4 + b"\0\0")),
         Parser("artf", artf.parse, (ValueError, ElementTree.ParseError), (ARTF,)),
     ]  # fmt: skip

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+import struct
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from edge_agent.sources import raw_blocks
 from tests.fuzz.mutate import mutated
-from tests.fuzz.parsers import Parser, parsers, refused
+from tests.fuzz.parsers import INFO, Parser, parsers, refused
 
 NAMES = sorted(parsers())
 
@@ -54,6 +57,15 @@ def test_bytes_of_chance_are_refused_or_taken(name: str) -> None:
     check()
 
 
+def scaled(factor: bytes) -> bytes:
+    """A block of 16-bit numbers whose first scale is these four bytes."""
+    block = raw_blocks.RawBlock(1, 250, 7, np.ones((2, 25), np.float32))
+    sound = raw_blocks.encode_binary(block, INFO, scale=(0.25, 0.5))
+    changed = sound.replace(struct.pack("<f", 0.25), factor, 1)
+    assert changed != sound
+    return changed
+
+
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -63,10 +75,18 @@ def test_bytes_of_chance_are_refused_or_taken(name: str) -> None:
         ("csv", b"time,II\n0.000,0.1\n0.004,1e300\n0.008,0.3\n"),
         # The system says of a name that it is too long: not in words of ours.
         ("config", b'[[stream]]\nname = "x"\n[stream.source]\ntype = "simulated"\nscript = "' + b"s" * 5000 + b'"\n'),
+        # A length of 20 digits made an index that no run holds: endless recursion.
+        (
+            "wfdb-header",
+            b"r 2 250 99999999999999999999\nr.dat 16 200/mV 16 0 0 0 0 II\nr.dat 16 10/mmHg 16 0 0 0 0 ABP\n",
+        ),
+        # A scale of 3e38 made infinite samples of whole numbers, one that is a signalling NaN made numpy complain.
+        ("raw-block", scaled(b"\x99\x76\x61\x7f")),
+        ("raw-block", scaled(b"\x01\x00\x80\x7f")),
         # TOML's whole numbers have no bound, a float's have one.
         ("script", b'[[episodes]]\nrhythm = "sinus"\nduration_s = ' + b"9" * 400 + b"\n"),
     ],
-    ids=["far-off", "overflow", "long-name", "long-number"],
+    ids=["far-off", "overflow", "long-name", "long-length", "huge-scale", "signalling-scale", "long-number"],
 )
 def test_what_was_found_stays_mended(name: str, data: bytes) -> None:
     refused(parsers()[name], data)

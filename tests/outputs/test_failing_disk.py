@@ -6,7 +6,6 @@ import contextlib
 import logging
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,7 @@ import pytest
 from edge_agent.config import Config
 from edge_agent.errors import OutputError
 from edge_agent.outputs.hub import Outputs
-from tests.spine import Broker, base_config, listening, running_agent, running_broker, simulated, wait_for
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
+from tests.spine import Broker, base_config, listening, running_agent, simulated, wait_for
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])

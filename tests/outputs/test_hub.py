@@ -29,18 +29,11 @@ from tests.spine import (
     free_port,
     listening,
     running_agent,
-    running_broker,
     simulated,
     wait_for,
 )
 
 HOME = "homeassistant/device/edge-agent-dev/config"
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
 
 
 def ask(port: int, topic: str, payload: bytes, *, retain: bool = False) -> None:

@@ -34,12 +34,6 @@ PASSWORD = "correct-horse-battery"
 
 
 @pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
 def publishers() -> Iterator[Callable[..., MqttPublisher]]:
     """Makes publishers, and lets none outlive its test."""
     made: list[MqttPublisher] = []

@@ -7,10 +7,7 @@ import selectors
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.spine import (
     Broker,
@@ -19,7 +16,6 @@ from tests.spine import (
     listening,
     retained_now,
     running_agent,
-    running_broker,
     simulated,
     wait_for,
 )
@@ -80,12 +76,6 @@ class Cable:
             selector.unregister(end)
             end.close()
         del peers[peers[sock]], peers[sock]
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
 
 
 def all_there(port: int) -> None:

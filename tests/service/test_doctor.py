@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cli import main
+from edge_agent.config import OutboxConfig
 from edge_agent.doctor import Finding, Machine, checks, examine
 
 CONFIG = """
@@ -182,6 +183,19 @@ def test_the_broker_and_its_secret(sound: Machine) -> None:
     assert "others" in only(of(fresh, checks.broker), "bad").said
     secret.chmod(0o600)
     assert not [one for one in of(fresh, checks.broker) if one.state == "bad"]
+
+
+def test_the_disk_of_the_service_is_looked_at(sound: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks, root mostly, has a state folder of his own: it may be on another disk."""
+    assert sound.settings is not None
+    settings = sound.settings.model_copy(update={"outbox": OutboxConfig()})
+    monkeypatch.setattr(type(sound), "settings", settings)
+    for config, place in (
+        ("/etc/edge-agent/edge-agent.toml", "/var/lib/edge-agent"),
+        ("/etc/edge-agent/ward.toml", "/var/lib/edge-agent/ward"),
+    ):
+        machine = replace(sound, config_path=Path(config))
+        assert only(of(machine, checks.disk), "good").said.endswith(f"free at {place}")
 
 
 def test_the_disk(sound: Machine) -> None:

@@ -18,7 +18,7 @@ from edge_agent.install_service import (
     Step,
     carry_out,
     install_steps,
-    prefix_of_this,
+    obstacles,
     uninstall_steps,
 )
 from tests.conftest import ROOT
@@ -146,28 +146,94 @@ def test_it_is_taken_away_and_state_stays_unless_asked(tmp_path: Path) -> None:
     assert files(tmp_path) == set()
 
 
-def test_an_agent_that_a_service_could_not_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.prefix", str(tmp_path))
-    with pytest.raises(EdgeAgentError, match="not there"):
-        prefix_of_this()
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "edge-agent").touch()
-    monkeypatch.setattr("edge_agent.install_service.HIDDEN", (str(tmp_path.parent),))
-    with pytest.raises(EdgeAgentError, match="sees nothing") as caught:
-        prefix_of_this()
-    assert "/opt/edge-agent" in caught.value.remedy
+def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """As installed there, where a service would see it."""
+    prefix = tmp_path / "venv"
+    (prefix / "bin").mkdir(parents=True)
+    (prefix / "bin" / "edge-agent").touch()
+    monkeypatch.setattr("sys.prefix", str(prefix))
     monkeypatch.setattr("edge_agent.install_service.HIDDEN", ("/home",))
-    assert prefix_of_this() == str(tmp_path)
+    return prefix
+
+
+def test_an_agent_that_a_service_could_not_see_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "not there" in str(obstacles(tmp_path)[0])
+    prefix = placed(tmp_path, monkeypatch)
+    assert obstacles(prefix) == []
+    monkeypatch.setattr("edge_agent.install_service.HIDDEN", (str(tmp_path.parent),))
+    (found,) = obstacles(prefix)
+    assert "sees nothing" in str(found)
+    assert "/opt/edge-agent" in found.remedy
+    assert "pip install edge" not in found.remedy  # it is on no index: a checkout or a wheel is named
+    assert "setup.cfg" in {path.name for path in ROOT.iterdir()}
+    assert str(ROOT) in found.remedy or ".whl" in found.remedy
+
+
+def test_a_plan_that_would_not_work_is_shown_and_not_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A newcomer tries it from an environment in /tmp: he sees what it would do and what is in the way."""
+    prefix, root = placed(tmp_path, monkeypatch), tmp_path / "root"
+    monkeypatch.setattr("edge_agent.install_service.HIDDEN", (str(tmp_path),))
+    assert main(["install-service", "--dry-run", "--devices", "no", "--root", str(root)]) == 1
+    said = capsys.readouterr()
+    assert f"would write   {root}/etc/systemd/system/edge-agent.service" in said.out
+    assert "would run     systemctl enable edge-agent.service" in said.out
+    assert "this would not work" in said.out
+    assert f"{prefix} lies in" in said.err
+    assert main(["install-service", "--devices", "no", "--root", str(root)]) == 1
+    assert not root.exists()
 
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("edge_agent.install_service.prefix_of_this", lambda: "/opt/edge-agent")
-    assert main(["install-service", "--dry-run", "--devices", "no", "--root", str(tmp_path)]) == 0
-    assert f"would write   {tmp_path}/etc/systemd/system/edge-agent.service" in capsys.readouterr().out
-    assert files(tmp_path) == set()
+    placed(tmp_path, monkeypatch)
+    root = tmp_path / "root"
+    assert main(["install-service", "--dry-run", "--devices", "no", "--root", str(root)]) == 0
+    assert f"would write   {root}/etc/systemd/system/edge-agent.service" in capsys.readouterr().out
+    assert not root.exists()
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     assert main(["install-service", "--devices", "no"]) == 1
     assert "sudo" in capsys.readouterr().err
+
+
+def test_taken_away_twice_is_as_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With an instance that starts at boot, too: its link would name a unit that is gone."""
+    placed(tmp_path, monkeypatch)
+    root = tmp_path / "root"
+    do(steps(root))
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    for name, unit in (
+        ("edge-agent.service", "edge-agent.service"),
+        ("edge-agent@ward.service", "edge-agent@.service"),
+    ):
+        (wants / name).symlink_to(f"/etc/systemd/system/{unit}")
+    planned = [" ".join(step.command) for step in uninstall_steps(root, purge=False) if isinstance(step, Run)]
+    assert "systemctl disable edge-agent.service edge-agent@ward.service edge-bench.timer" in planned
+    for _ in range(2):
+        assert main(["uninstall-service", "--root", str(root)]) == 0
+        assert files(root) == {CONFIG}
+        assert not wants.exists()
+    assert "nothing to do" in capsys.readouterr().out
+    assert main(["uninstall-service", "--purge", "--root", str(root)]) == 0
+    assert main(["uninstall-service", "--purge", "--root", str(root)]) == 0
+    assert files(root) == set()
+
+
+def test_the_account_goes_with_the_rest(tmp_path: Path) -> None:
+    register = tmp_path / "etc/passwd"
+    register.parent.mkdir()
+    register.write_text("root:x:0:0::/root:/bin/sh\nedge-agent-other:x:999:999::/:/bin/false\n", encoding="utf-8")
+    assert not any("userdel" in command for command in commands(uninstall_steps(tmp_path, purge=True)))
+    with register.open("a", encoding="utf-8") as file:
+        file.write("edge-agent:x:998:998::/:/bin/false\n")
+    assert "userdel edge-agent" in commands(uninstall_steps(tmp_path, purge=True))
+    assert not any("userdel" in command for command in commands(uninstall_steps(tmp_path, purge=False)))
+    (tmp_path / PACKAGED).parent.mkdir(parents=True)
+    (tmp_path / PACKAGED).touch()  # what a package made goes with the package
+    assert not any("userdel" in command for command in commands(uninstall_steps(tmp_path, purge=True)))
 
 
 def test_the_units_are_shipped() -> None:
