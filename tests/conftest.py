@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.spine import Broker, Listener, listening, running_broker
+from tests.watchers import watching as watching
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -68,3 +71,17 @@ def program() -> Callable[[str], str]:
         return found
 
     return find
+
+
+@pytest.fixture
+def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
+    """A mosquitto of this test's own that remembers nothing."""
+    with running_broker(program("mosquitto"), tmp_path) as broker:
+        yield broker
+
+
+@pytest.fixture
+def listener(broker: Broker) -> Iterator[Listener]:
+    """Hears all that this broker is told."""
+    with listening(broker.port) as listener:
+        yield listener

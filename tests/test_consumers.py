@@ -19,19 +19,13 @@ import pytest
 
 from edge_agent import events
 from edge_agent.schemas import schema
-from tests.spine import ROOT, Broker, Listener, free_port, listening, running_broker, wait_for
+from tests.spine import ROOT, Broker, Listener, free_port, listening, wait_for
 from tests.test_watch import alarm, payload_of, samples, topic_of
 from tests.test_watch_live import PASSWORD, certificates, listens, publishing
 
 FOLDER = ROOT / "docs" / "consumers"
 ALARM = topic_of("alarm")
 Program = Callable[[str], str]
-
-
-@pytest.fixture
-def broker(program: Program, tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
 
 
 @contextlib.contextmanager

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import re
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import serial
 
 from edge_agent import config, events
-from edge_agent.config import Config, SimulatedSource, StreamConfig
+from edge_agent.config import Config
 from edge_agent.daemon import NEEDS_RESTART, Daemon
 from edge_agent.errors import SourceError, SourceLost
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
 from edge_agent.inference.worker import InferenceWorker
-from edge_agent.journey import Block, Samples
+from edge_agent.journey import Block
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.base import Signal, StreamInfo
-from edge_agent.sources.open import open_source
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
 from tests.spine import (
@@ -37,11 +33,9 @@ from tests.spine import (
     base_config,
     csv_lines,
     free_port,
-    listening,
     pty_board,
     retained_now,
     running_agent,
-    running_broker,
     serial_stream,
     simulated,
     wait_for,
@@ -49,18 +43,6 @@ from tests.spine import (
 
 FS = 250.0
 SECRETIVE = re.compile(r"Traceback|unexpected fault")
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
-def listener(broker: Broker) -> Iterator[Listener]:
-    with listening(broker.port) as listener:
-        yield listener
 
 
 def sinus_lines(seconds: float, seed: int = 1) -> list[bytes]:
@@ -311,182 +293,7 @@ def test_a_board_that_is_not_there_yet_is_waited_for(broker: Broker, listener: L
 # -- systemd ---------------------------------------------------------------------------------------------------------
 
 
-class Systemd:
-    """The other end of NOTIFY_SOCKET."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(str(path))
-        self._said: list[tuple[float, str]] = []
-
-    def said(self, since: float = 0.0) -> list[str]:
-        """What came after that moment of the monotonic clock."""
-        with contextlib.suppress(BlockingIOError):
-            while True:
-                text = self._socket.recv(4096, socket.MSG_DONTWAIT).decode()
-                self._said += [(time.monotonic(), line) for line in text.splitlines()]
-        return [line for at, line in self._said if at >= since]
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def test_systemd_hears_of_life_only_while_samples_advance(broker: Broker, listener: Listener, tmp_path: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        board = stack.enter_context(pty_board(tmp_path / "board"))
-        systemd = stack.enter_context(contextlib.closing(Systemd(tmp_path / "notify")))
-        text = base_config(broker.port, serial_stream("wired", board.link, ("II",), extra="silent_s = 20"))
-        environment = {"NOTIFY_SOCKET": str(systemd.path)}
-        agent = stack.enter_context(running_agent(tmp_path, text, environment=environment))
-        wait_for(lambda: "READY=1" in systemd.said(), "READY=1")
-        with writing(board, sinus_lines(120), FS):
-            listener.wait("wired", "availability", state="online")  # before that nobody expects samples
-            before = systemd.said().count("WATCHDOG=1")
-            wait_for(lambda: systemd.said().count("WATCHDOG=1") >= before + 4, "the watchdog to be fed")
-        # The port is open and nothing comes: as when the stream's thread hangs.
-        wait_for(lambda: not _fed_within(systemd, 0.8), "the watchdog to go hungry")
-        assert not _fed_within(systemd, 1.2)
-        board.unplug()  # now the fault is known and said: being killed would not help
-        listener.wait("wired", "availability", state="offline")
-        wait_for(lambda: _fed_within(systemd, 0.8), "the watchdog to be fed although there is no board")
-        agent.signal(signal.SIGTERM)
-        assert agent.wait(5.0) == 0
-        said = systemd.said()
-        assert said.index("READY=1") < said.index("STOPPING=1")
-        assert "WATCHDOG=1" not in said[said.index("STOPPING=1") :]
-
-
-def _fed_within(systemd: Systemd, seconds: float) -> bool:
-    since = time.monotonic()
-    systemd.said()
-    time.sleep(seconds)
-    return "WATCHDOG=1" in systemd.said(since)
-
-
-def test_a_reload_is_told_to_systemd(broker: Broker, listener: Listener, tmp_path: Path) -> None:
-    with contextlib.closing(Systemd(tmp_path / "notify")) as systemd:
-        environment = {"NOTIFY_SOCKET": str(systemd.path)}
-        with running_agent(tmp_path, base_config(broker.port, simulated("bed")), environment=environment) as agent:
-            listener.wait("bed", "availability", state="online")
-            wait_for(lambda: "READY=1" in systemd.said(), "READY=1")
-            before = len(systemd.said())
-            agent.signal(signal.SIGHUP)
-            wait_for(lambda: "READY=1" in systemd.said()[before:], "the reload's end")
-            said = [line for line in systemd.said()[before:] if not line.startswith(("WATCHDOG=", "STATUS="))]
-            # Without the time, systemd's Type=notify-reload would wait for it.
-            assert [line.split("=")[0] for line in said] == ["RELOADING", "MONOTONIC_USEC", "READY"]
-
-
 # -- a hung model ----------------------------------------------------------------------------------------------------
-
-
-class HangingEngine:
-    """A model that never answers until it is let go."""
-
-    backend = "fake"
-
-    def __init__(self, labels: int) -> None:
-        self.go = threading.Event()
-        self.asked = threading.Event()
-        self._answer: Samples = np.zeros(labels, np.float32)
-
-    def invoke(self, inputs: tuple[Samples, ...]) -> Samples:  # noqa: ARG002
-        self.asked.set()
-        self.go.wait()
-        return self._answer
-
-
-class FaultyEngine:
-    """A model whose code has a fault of its own, once."""
-
-    backend = "fake"
-
-    def __init__(self, labels: int) -> None:
-        self.calls = itertools.count()
-        self._answer: Samples = np.zeros(labels, np.float32)
-
-    def invoke(self, inputs: tuple[Samples, ...]) -> Samples:  # noqa: ARG002
-        if next(self.calls) == 3:
-            raise ZeroDivisionError("of its own")
-        return self._answer
-
-
-class Bench:
-    """One stream with a model of our making, as the daemon puts them together."""
-
-    def __init__(self, engine: Callable[[int], Any], script: Path, *, speed: float, bound: int) -> None:
-        loaded = load_models(shipped_models())
-        name = next(name for name, one in loaded.items() if one.artifact.manifest.anchor.kind == "beat")
-        self.engine = engine(len(loaded[name].artifact.manifest.labels))
-        self.published: list[tuple[float, events.Event]] = []
-        self.worker = InferenceWorker(self._publish, bound)
-        source = SimulatedSource(type="simulated", fs=FS, channels=["II"], script=script, speed=speed)
-        stream = StreamConfig(name="bed", source=source, models=[name])
-        self.runner = StreamRunner(
-            stream,
-            device="dev",
-            session="s",
-            judge=Judge({name: replace(loaded[name], engine=self.engine)}),
-            worker=self.worker,
-            publish=self._publish,
-            say_available=lambda *_: None,
-            source=open_source(stream),
-        )
-
-    def _publish(self, event: events.Event) -> None:
-        self.published.append((time.monotonic(), event))
-
-    def of(self, kind: type[events.Event]) -> list[Any]:
-        return [event for _, event in list(self.published) if isinstance(event, kind)]
-
-    def answers(self) -> list[events.Verdict]:
-        """Verdicts that the model was asked for: some windows abstain without."""
-        return [verdict for verdict in self.of(events.Verdict) if verdict.scores]
-
-    def run(self) -> None:
-        self.worker.start()
-        self.runner.start()
-
-
-def test_a_hung_model_holds_nothing_up_that_needs_none(tmp_path: Path) -> None:
-    script = tmp_path / "s.toml"
-    script.write_text(
-        '[[episodes]]\nduration_s = 30\n[[episodes]]\nrhythm = "asystole"\nduration_s = 10\n[[episodes]]\nduration_s = 20\n',
-        encoding="utf-8",
-    )
-    bench = Bench(HangingEngine, script, speed=20.0, bound=8)
-    bench.run()
-    assert wait_for(lambda: bench.runner.ended.is_set(), "the end of the signal, with the model hanging all the time")
-    assert bench.engine.asked.is_set()
-    assert bench.answers() == []
-    beats = bench.of(events.Beat)
-    assert len(beats) > 40
-    assert {(alarm.kind, alarm.state) for alarm in bench.of(events.Alarm)} >= {
-        ("asystole", "raised"),
-        ("asystole", "cleared"),
-    }
-    # In time, too: a block is at most 40 ms long, so a wait on the model would show.
-    late = [event.latency.compute_ms for event in (*beats, *bench.of(events.Alarm))]
-    assert max(late) < 2000
-    # The queue stayed within its bound, and what that cost was counted.
-    assert bench.worker.waiting <= 8
-    assert bench.worker.counters.dropped > 40
-    bench.engine.go.set()
-    wait_for(lambda: bench.worker.waiting == 0, "the model to catch up")
-    bench.worker.stop()
-    assert 1 <= len(bench.answers()) <= 9
-
-
-def test_a_fault_while_judging_does_not_silence_the_models(tmp_path: Path) -> None:
-    script = tmp_path / "s.toml"
-    script.write_text("[[episodes]]\nduration_s = 30\n", encoding="utf-8")
-    bench = Bench(FaultyEngine, script, speed=50.0, bound=4096)
-    bench.run()
-    wait_for(lambda: bench.runner.ended.is_set(), "the end of the signal")
-    wait_for(lambda: bench.worker.waiting == 0, "every window to be taken")
-    bench.worker.stop()
-    assert len(bench.of(events.Verdict)) >= len(bench.of(events.Beat)) - 1
 
 
 # -- the waveform ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,7 @@ from tests.spine import (
     Broker,
     Listener,
     base_config,
-    listening,
     running_agent,
-    running_broker,
     simulated,
     wait_for,
 )
@@ -171,18 +168,6 @@ def test_a_ring_that_grew_holds_what_it_held() -> None:
 
 
 # -- in the daemon -----------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def broker(program: Callable[[str], str], tmp_path: Path) -> Iterator[Broker]:
-    with running_broker(program("mosquitto"), tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
-def listener(broker: Broker) -> Iterator[Listener]:
-    with listening(broker.port) as listener:
-        yield listener
 
 
 def variant(folder: Path, version: str, shipped: str = SHIPPED, **changes: Any) -> Path:
