@@ -64,6 +64,7 @@ def test_every_cut_gives_the_same_samples(data: bytes, cuts: list[int]) -> None:
     assert whole_counters == cut_counters
 
 
+@settings(deadline=None)
 @given(data=stream)
 def test_byte_by_byte_too(data: bytes) -> None:
     whole, whole_off, whole_counters = decode(data)

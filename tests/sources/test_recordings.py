@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from datetime import time as time_of_day
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_agent.errors import SourceError
 from edge_agent.journey import Samples
 from edge_agent.sources.base import StreamInfo, guess_kind
-from edge_agent.sources.open import open_recording, with_kinds
+from edge_agent.sources.open import open_recording
 from edge_agent.sources.paced import RecordingReader
 from edge_agent.sources.recording import Recording, Run
 
@@ -332,20 +332,3 @@ def test_a_loop_goes_on_counting() -> None:
 )
 def test_kinds_by_name_and_unit(name: str, unit: str, kind: str) -> None:
     assert guess_kind(name, unit) == kind
-
-
-def test_the_configuration_s_kinds_win(write: Callable[..., Path]) -> None:
-    info = open_recording(write("II,foo\n1,2\n"), fs=250).info
-    told = with_kinds(info, {"foo": "abp", "II": "ignore"}, "bed1")
-    assert [signal.kind for signal in told.signals] == ["other", "abp"]
-    with pytest.raises(SourceError, match=r"no channel 'bar'[\s\S]*there are: II, foo"):
-        with_kinds(info, {"bar": "ecg"}, "bed1")
-    with pytest.raises(SourceError, match="none of its channels"):
-        with_kinds(info, {"II": "ignore"}, "bed1")
-
-
-@pytest.mark.parametrize("fs", [5.0, 49.9, 4001.0])
-def test_rates_that_no_detector_takes_are_refused(fs: float, write: Callable[..., Path]) -> None:
-    info = open_recording(write("II\n1\n"), fs=fs).info
-    with pytest.raises(SourceError, match=r"samples per second[\s\S]*50 to 4000"):
-        with_kinds(info, {}, "a.csv")

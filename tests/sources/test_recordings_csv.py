@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge_agent.sources.open import open_recording
+from edge_agent.errors import SourceError
+from edge_agent.sources.open import open_recording, with_kinds
 from tests.sources.test_recordings import assert_the_same_in_pieces, refused, whole
 
 
@@ -127,3 +128,20 @@ def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
 def test_bad_csv_files(text: str, message: str, write: Callable[..., Path]) -> None:
     fs = None if text.startswith("time") else 250.0
     assert message in refused(write(text), fs=fs)
+
+
+def test_the_configuration_s_kinds_win(write: Callable[..., Path]) -> None:
+    info = open_recording(write("II,foo\n1,2\n"), fs=250).info
+    told = with_kinds(info, {"foo": "abp", "II": "ignore"}, "bed1")
+    assert [signal.kind for signal in told.signals] == ["other", "abp"]
+    with pytest.raises(SourceError, match=r"no channel 'bar'[\s\S]*there are: II, foo"):
+        with_kinds(info, {"bar": "ecg"}, "bed1")
+    with pytest.raises(SourceError, match="none of its channels"):
+        with_kinds(info, {"II": "ignore"}, "bed1")
+
+
+@pytest.mark.parametrize("fs", [5.0, 49.9, 4001.0])
+def test_rates_that_no_detector_takes_are_refused(fs: float, write: Callable[..., Path]) -> None:
+    info = open_recording(write("II\n1\n"), fs=fs).info
+    with pytest.raises(SourceError, match=r"samples per second[\s\S]*50 to 4000"):
+        with_kinds(info, {}, "a.csv")

@@ -420,9 +420,7 @@ def test_windows_go_on_from_another_thread_through_losses_and_returns(bench: Ben
     try:
         for fault in (ABORT, LIE, FAIL, HANG):
             told = bench.engines.message("dev", "session").recoveries
-            for _ in range(
-                5
-            ):  # an answer that comes after its window's limit is not read: a lie in it goes unseen, and harms nobody
+            for _ in range(5):  # a late answer is not read: a lie in it goes unseen, and harms nobody
                 bench.plan.strike(fault, after=fault * 3)
                 with contextlib.suppress(AssertionError):
                     wait_for(partial(bench.recovered_since, told), f"the return from fault {fault}", 12)
