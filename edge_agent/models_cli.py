@@ -166,7 +166,8 @@ def _activate(arguments: argparse.Namespace) -> int:
     from edge_agent.inference.installed.state import State
 
     catalogue, name = open_catalogue(arguments), arguments.name
-    version = arguments.version or next(reversed(catalogue.store.versions(name)), None)
+    known = catalogue.store.kept(name).state
+    version = arguments.version or next(reversed(catalogue.store.versions(name, known)), known.active)
     if version is None:
         raise ArtifactError(f"{catalogue.store.folder}: no model named {name!r} is installed")
     folder = catalogue.store.place(name, version)

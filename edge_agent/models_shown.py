@@ -46,6 +46,8 @@ def rows_in(catalogue: Catalogue, only: str | None = None) -> list[dict[str, Any
 
 
 def _rows_of(catalogue: Catalogue, name: str) -> Iterator[dict[str, Any]]:
+    from edge_agent.inference.installed.store import gone
+
     store = catalogue.store
     found = store.kept(name)
     state, there = found.state, store.versions(name, found.state)
@@ -68,7 +70,7 @@ def _rows_of(catalogue: Catalogue, name: str) -> Iterator[dict[str, Any]]:
             catalogue, name, under.version, "active" if folder == runs else "covered", "shipped", under.digest, note
         )
     if missing:
-        note = f"its folder is gone: install it again, or edge-agent models rollback {name}"
+        note = f"its folder is gone: {gone(name)}"
         yield _row(catalogue, name, str(state.active), "missing", "store", state.seen.get(str(state.active), ""), note)
     for version in there:
         what, note = "installed", None
@@ -202,8 +204,9 @@ def verify(arguments: argparse.Namespace) -> int:
         for one in told:
             if one["error"] is None:
                 signed = f", signed by {one['signer']}" if one["signer"] else ""
+                given = f"{plain(one['given'])}: " if "given" in one else ""
                 print(
-                    f"{one['name']} {one['version']}: good: {one['files']} files{signed}; golden vectors within"
+                    f"{given}{one['name']} {one['version']}: good: {one['files']} files{signed}; golden vectors within"
                     f" {one['worst']:.4g} of {one['tolerance']:.4g} on {one['backend']}"
                 )
             else:
@@ -252,7 +255,7 @@ def _verified_bundle(catalogue: Catalogue, path: Path) -> dict[str, Any]:
         told = verified(manifest.name, Path(aside), Place(manifest.name, Path(aside), catalogue.policy))
         if told["error"] is not None:
             told["error"] = told["error"].replace(aside, str(path))
-        return told
+        return told | {"given": str(path)}
 
 
 def say_json(content: Any) -> int:

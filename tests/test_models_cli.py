@@ -152,7 +152,7 @@ def test_archives(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> Non
     said = models("pack", tiny())
     assert said.out.startswith("tiny-1.0.0.edgemodel: tiny 1.0.0, ")
     archive = tmp_path / "tiny-1.0.0.edgemodel"
-    assert models("verify", archive).out.startswith("tiny 1.0.0: good")
+    assert models("verify", archive).out.startswith(f"{archive}: tiny 1.0.0: good")
     assert "was wanted" in models("install", archive, "--sha256", "0" * 64).err
     digest = hashlib.sha256(archive.read_bytes()).hexdigest()
     assert models("install", archive, "--sha256", digest).status == 0
@@ -264,6 +264,29 @@ def test_a_model_of_which_only_damage_is_left_is_listed(models: Run, tiny: Calla
     assert models("list", "--store", store).status == 0
 
 
+def test_a_model_of_which_no_state_is_left_is_listed_and_not_overwritten(
+    models: Run, tiny: Callable[..., Path], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    models("install", tiny("1.1.0"), "--activate", "--store", store)
+    for name in ("state.json", "state.json.copy"):
+        (store / "tiny" / name).unlink()
+    row = row_of(models, "tiny", "installed", "--store", store)
+    assert (row["version"], row["from"]) == ("1.1.0", "store")
+    assert row["note"].startswith("state.json is missing; nothing is active until: edge-agent models activate tiny")
+    said = models("install", tiny("1.0.0"), "--store", store)
+    assert (said.status, "is older than 1.1.0" in said.err) == (1, True)
+    assert (store / "tiny" / "1.1.0" / "model.tflite").is_file()
+
+
+def test_several_are_verified_each_under_the_name_it_was_given(models: Run, tiny: Callable[..., Path]) -> None:
+    folders = [tiny("1.0.0"), tiny("1.1.0")]
+    said = models("verify", *folders)
+    assert [line.split(": good")[0] for line in said.out.splitlines()] == [
+        f"{folder}: tiny {version}" for folder, version in zip(folders, ("1.0.0", "1.1.0"), strict=True)
+    ]
+
+
 def test_a_version_whose_folder_is_gone_is_said(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:
     under = tmp_path / "under"
     write(under, manifest(version="0.9.0"))
@@ -275,6 +298,11 @@ def test_a_version_whose_folder_is_gone_is_said(models: Run, tiny: Callable[...,
     missing = row_of(models, "tiny", "missing", "--config", config)
     assert (missing["version"], missing["from"]) == ("1.1.0", "store")
     assert "rollback tiny" in missing["note"]
+    for version in (["1.1.0"], []):
+        said = models("activate", "tiny", *version, "--config", config)
+        assert said.status == 1
+        assert "store/tiny/1.1.0: its folder is gone" in said.err
+        assert "install it again, or edge-agent models rollback tiny" in said.err
     active = row_of(models, "tiny", "active", "--config", config)
     assert (active["version"], active["note"]) == ("0.9.0", "since the active 1.1.0 is missing")
     assert models("rollback", "tiny", "--config", config, "--json").json["active"] == "0.9.0"

@@ -6,11 +6,15 @@ import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from hdrh.histogram import HdrHistogram
+
 from edge_agent.bench.distribution import read_histogram
 from edge_agent.bench.report import Distribution, Report, Result
 
 MOST = 1e15
 """No figure of a report is larger: a thousand million seconds in microseconds."""
+HELD_WITHIN = 0.005
+"""A histogram of three digits is within a thousandth."""
 ORDERED_WITHIN = 1.005
 """Percentiles are rounded, and a mean may lie beside them: what is out of order by more was not measured."""
 
@@ -89,7 +93,25 @@ def _of_distribution(one: Distribution) -> str | None:
         return problem
     if not one.min_us <= one.mean_us * ORDERED_WITHIN + 0.002 or not one.mean_us <= one.max_us * ORDERED_WITHIN + 0.002:
         return f"a mean of {one.mean_us:g} us, all of them between {one.min_us:g} and {one.max_us:g}"
-    held = read_histogram(one.histogram).get_total_count()
+    histogram = read_histogram(one.histogram)
+    held = histogram.get_total_count()
     if held != one.count:
         return f"{one.count} calls, {held} in the histogram"
+    return _beside_the_histogram(one, histogram)
+
+
+def _beside_the_histogram(one: Distribution, histogram: HdrHistogram) -> str | None:
+    """The figures are the histogram's own, but for its three digits and for a percentile beyond the least or longest call."""
+    least, most = histogram.get_min_value() / 1000, histogram.get_max_value() / 1000
+    held = {
+        "min": (one.min_us, least),
+        "max": (one.max_us, most),
+        "mean": (one.mean_us, histogram.get_mean_value() / 1000),
+    }
+    for percent, said in ((50, one.p50_us), (90, one.p90_us), (95, one.p95_us), (99, one.p99_us), (99.9, one.p99_9_us)):
+        if said is not None:
+            held[f"p{percent:g}"] = said, min(most, max(least, histogram.get_value_at_percentile(percent) / 1000))
+    for name, (said, found) in held.items():
+        if abs(said - found) > found * HELD_WITHIN + 0.002:
+            return f"{name} is {said:g} us, in the histogram {found:g} us"
     return None

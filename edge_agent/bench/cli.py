@@ -47,6 +47,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from edge_agent.bench.method import Session
     from edge_agent.bench.run import run
 
+    if arguments.png:
+        png.possible()
     session = Session(show_progress=False if arguments.quiet else None)
 
     def stop(_number: int, _frame: FrameType | None) -> None:
@@ -88,10 +90,15 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from edge_agent.bench import page
-    from edge_agent.bench.compare import compare, exceeded
+    from edge_agent.bench.compare import compare, exceeded, pairs
     from edge_agent.bench.files import read
 
     reports = [read(path) for path in arguments.reports]
+    if not pairs(reports):
+        raise ReportError(
+            f"nothing is in more than one of the {len(reports)} reports: nothing was compared",
+            remedy="what is compared is of one model, with the same scenario and engine",
+        )
     print(lines(compare(reports)))
     if arguments.html is not None:
         whole = [one.report for one in reports if one.report is not None]
@@ -126,6 +133,8 @@ def _collect(arguments: argparse.Namespace) -> int:
     from edge_agent.bench import page, plots, png, table
     from edge_agent.bench.fleet import collect
 
+    if arguments.png is not None:
+        png.possible()
     found, damaged = collect(config.load(arguments.config).mqtt)
     for text in damaged:
         print(f"edge-bench: passed over: {plain(text)}", file=sys.stderr)
@@ -144,6 +153,8 @@ def _page(arguments: argparse.Namespace) -> int:
     from edge_agent.bench import page, plots, png
     from edge_agent.bench.files import read
 
+    if arguments.out.suffix.lower() == ".png":
+        png.possible()
     reports = []
     for path in arguments.reports:
         report = read(path).report

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from edge_agent import plain_file
 from edge_agent.bench import believable
 from edge_agent.bench.report import SCHEMA, SUMMARY_SCHEMA, BenchSummary, Report, Result, SummaryRow
 from edge_agent.errors import EdgeAgentError, OutputError
@@ -127,9 +128,7 @@ class Row:
 def read(path: Path) -> Read:
     """A report of this schema or the one before it; `ReportError`, in one line, for anything else."""
     try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ReportError(f"{path}: over {MOST_BYTES >> 20} MiB: no report")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        data = json.loads(plain_file.read(path, MOST_BYTES).decode("utf-8"), parse_constant=_no_number)
         absurd = believable.numbers(data)
     except OSError as error:
         raise ReportError(f"{path}: {error.strerror or error}") from None

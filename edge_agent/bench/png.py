@@ -1,7 +1,8 @@
-"""The same plots as a picture, for those who want one: needs matplotlib (``pip install 'edge-biosignal-agent[plots]'``)."""
+"""The same plots as a picture, for those who want one: needs matplotlib (in the checkout: ``pip install '.[plots]'``)."""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,14 @@ from edge_agent.errors import OutputError
 
 DPI = 110
 WIDTH_IN, HEIGHT_IN = 8.0, 3.2
+_MISSING = "a PNG needs matplotlib"
+_INSTALL = "in the checkout: pip install '.[plots]'"
+
+
+def possible() -> None:
+    """Before anything is measured or read. It is not imported for that: it would be in the process that is measured."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise OutputError(_MISSING, remedy=_INSTALL)
 
 
 def write(all_plots: Sequence[Plot], path: Path) -> Path:
@@ -22,7 +31,7 @@ def write(all_plots: Sequence[Plot], path: Path) -> Path:
         mpl.use("Agg")
         from matplotlib import pyplot
     except ImportError:
-        raise OutputError("a PNG needs matplotlib", remedy="pip install 'edge-biosignal-agent[plots]'") from None
+        raise OutputError(_MISSING, remedy=_INSTALL) from None
     figure, axes = pyplot.subplots(
         len(all_plots), 1, figsize=(WIDTH_IN, HEIGHT_IN * max(1, len(all_plots))), squeeze=False, layout="constrained"
     )

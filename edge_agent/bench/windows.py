@@ -17,6 +17,7 @@ from edge_agent.inference.engine import Engine
 from edge_agent.inference.feeder import Pending, feeders_of
 from edge_agent.inference.judge import Judge, LoadedModel
 from edge_agent.journey import Samples, Verdict
+from edge_agent.shown import plain
 from edge_agent.signal.ring import Ring
 from edge_agent.signal.rr import RrHistory
 from edge_agent.sources.simulated.patient import SimulatedPatient
@@ -66,7 +67,9 @@ def read_data(path: Path, artifact: Artifact) -> DataSet:
         with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files if name.startswith("input_") or name == "label"}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{path}: not a readable .npz ({error})") from None
+        # NumPy's own advice at junk is to allow pickles, which would run what is in them.
+        why = "it holds Python objects, or is something else" if "pickle" in str(error) else plain(error)
+        raise ArtifactError(f"{path}: not a readable .npz of plain numbers ({why})") from None
     wanted = [f"input_{part.name}" for part in manifest.inputs] + ["label"]
     missing = [name for name in wanted if name not in arrays]
     if missing:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import math
-import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 import numpy as np
 from pydantic import ValidationError
 
-from edge_agent import __version__
+from edge_agent import __version__, plain_file
 from edge_agent.errors import ArtifactError
 from edge_agent.inference.binding import Feed
 from edge_agent.inference.engine import CpuEngine, Engine
 from edge_agent.inference.installed import signature
 from edge_agent.inference.manifest import Manifest, ModelInput
 from edge_agent.journey import Samples
+from edge_agent.section import in_words
 from edge_agent.shown import plain
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -60,16 +61,10 @@ class Artifact:
 
 def _read(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read for ever
-            raise ArtifactError(f"{path}: is not a file", remedy="install the artifact again")
-        if status.st_size > most:
-            raise ArtifactError(f"{path}: over {most >> 20} MiB", remedy="this is no edge model")
-        return path.read_bytes()
-    except ArtifactError:
-        raise
+        return plain_file.read(path, most)
     except OSError as error:
-        raise ArtifactError(f"{path}: {error.strerror or error}", remedy="install the artifact again") from None
+        remedy = "this is no edge model" if error.errno == errno.EFBIG else "install the artifact again"
+        raise ArtifactError(f"{path}: {error.strerror or error}", remedy=remedy) from None
 
 
 def version_key(text: str) -> tuple[int, ...]:
@@ -121,7 +116,9 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(plain(f"{where}: {place[:200] or 'manifest'}: {first['msg'][:200]}")) from None
+        raise ArtifactError(
+            plain(f"{where}: {place[:200] or 'manifest'}: {in_words(first, table='an object')[:200]}")
+        ) from None
     except (ValueError, RecursionError) as error:  # ValueError: JSON or UTF-8 that is none, a number of 5000 digits
         raise ArtifactError(plain(f"{where}: not JSON ({str(error)[:200]})")) from None
     if version_key(manifest.minimum_agent_version) > version_key(__version__):

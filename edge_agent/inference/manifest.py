@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -11,6 +11,8 @@ from edge_agent.signal.usual_beat import ShapeFeature
 
 SCHEMA = "edge-agent/model/1"
 LARGEST_INPUT = 1_000_000
+LEAST_STRIDE_S = 0.05
+"""Twenty windows a second: what is asked about a signal changes no faster, and a window at every sample would starve the stream."""
 VERSION = r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$"
 
 SignalKind = Literal["ecg", "abp", "pleth"]
@@ -58,6 +60,16 @@ class Strict(BaseModel):
     """Unknown keys are refused: a manifest that says more than we understand must not be half understood."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _true_is_no_number(cls, data: Any) -> Any:
+        """To Python it is 1: a tolerance of true would be one of 1."""
+        for name, value in data.items() if isinstance(data, dict) else ():
+            about = cls.model_fields.get(name)
+            if isinstance(value, bool) and about is not None and about.annotation is not bool:
+                raise ValueError(f"{name} is {str(value).lower()}, which is no value of it")
+        return data
 
 
 class Input(Strict):
@@ -204,7 +216,7 @@ class SlideAnchor(Strict):
     """A window every stride_s seconds of the stream, ending there."""
 
     kind: Literal["slide"]
-    stride_s: float = Field(gt=0, le=3600)
+    stride_s: float = Field(ge=LEAST_STRIDE_S, le=3600)
 
 
 class RrAnchor(Strict):
@@ -235,7 +247,10 @@ class Output(Strict):
     scores: Literal["softmax", "sigmoid", "none"] = Field(
         description="softmax or sigmoid: applied here to logits; none: the tensor holds scores already."
     )
-    thresholds: dict[str, float] = Field(default_factory=dict, description="Least score for a label to be said.")
+    thresholds: dict[str, Annotated[float, Field(strict=True)]] = Field(
+        default_factory=dict,
+        description="Least score for a label to be said; of softmax and sigmoid between 0 and 1.",
+    )
     abstain_below: float = Field(default=0.0, ge=0, le=1, description="Best score under which nothing is said.")
     abstain_margin: float = Field(
         default=0.0, ge=0, le=1, description="Nothing is said where the best score leads the next by less than this."
@@ -247,6 +262,9 @@ class Output(Strict):
             self.scores != "none" or self.thresholds or self.abstain_below or self.abstain_margin
         ):
             raise ValueError("a label's number has no scores: no softmax or sigmoid, no thresholds, no abstaining")
+        beyond = [label for label, least in self.thresholds.items() if not 0 <= least <= 1]
+        if beyond and self.scores != "none":
+            raise ValueError(f"a score of {self.scores} is between 0 and 1: the threshold of {beyond[0]!r} is not")
         if self.holds == "score" and self.scores == "softmax":
             raise ValueError("the softmax of one number is always 1: sigmoid, or none, is wanted")
         return self

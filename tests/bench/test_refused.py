@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,10 @@ def latency(**figures: object) -> Any:
     return lambda one: one["latency"].update(figures)
 
 
+def faster(figure: str, by: float) -> Any:
+    return lambda one: one["latency"].update({figure: one["latency"][figure] * by})
+
+
 IMPOSSIBLE = {
     "negative": (latency(min_us=-1.0), "-1 us"),
     "p50 above p99": (latency(p50_us=9e5), "percentiles that fall: 900000 us"),
@@ -120,6 +126,11 @@ IMPOSSIBLE = {
     "absurd": (latency(max_us=1e300), "results.0.latency.max_us: 1e+300 is no figure"),
     "nothing counted": (latency(count=0), "0 calls"),
     "not what the histogram holds": (latency(count=7), "7 calls, 4000 in the histogram"),
+    "a p50 that the histogram does not hold": (faster("p50_us", 0.95), "latency: p50 is "),
+    "a p99 that it does not hold": (faster("p99_us", 0.98), "latency: p99 is "),
+    "a p99.9 that it does not hold": (faster("p99_9_us", 1.02), "latency: p99.9 is "),
+    "a longest call that it does not hold": (faster("max_us", 2.0), "latency: max is "),
+    "a mean that it does not have": (faster("mean_us", 0.97), "latency: mean is "),
     "a mean beyond all": (latency(mean_us=1e6), "a mean of 1e+06 us"),
     "segments": (lambda one: one["segments"][0].update(p50_us=-5.0), "segments: -5 us"),
     "more late than there were": (lambda one: one["deadline"].update(misses=5000), "5000 of 4000 calls late"),
@@ -141,6 +152,54 @@ def test_figures_that_nobody_measured_are_one_line(
         assert words in said[0]
         assert str(path) in said[0]
     assert not (tmp_path / "x.html").exists()
+
+
+@pytest.mark.parametrize("command", ["compare", "page", "publish"])
+@pytest.mark.parametrize("what", ["/dev/zero", "pipe"])
+def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
+    what: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    assert ask(command, what) == 1
+    assert f"{what}: is no plain file" in capsys.readouterr().err
+
+
+def test_a_report_beyond_the_bound_is_refused(tmp_path: Path) -> None:
+    with (tmp_path / "large.json").open("wb") as file:
+        file.truncate(files.MOST_BYTES + 1)
+    with pytest.raises(ReportError, match="over 64 MiB"):
+        read(tmp_path / "large.json")
+
+
+@pytest.mark.parametrize("limit", [(), ("--fail-if", "p99:+20%")])
+def test_reports_that_have_nothing_in_common_are_not_compared(
+    limit: tuple[str, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = files.write(report(result()), tmp_path)
+    other = files.write(report(result(), model="other"), tmp_path)
+    page_of_both = tmp_path / "x.html"
+    assert ask("compare", str(one), str(other), "--html", str(page_of_both), *limit) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[0] == (
+        "edge-bench: nothing is in more than one of the 2 reports: nothing was compared"
+    )
+    assert not page_of_both.exists()
+    assert ask("compare", str(one), *limit) == 1
+
+
+@pytest.mark.parametrize("command", [("run", "--png", *QUICK), ("collect", "--png", "x.png")])
+def test_a_png_that_cannot_be_drawn_is_refused_before_anything_is_done(
+    command: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.chdir(tmp_path)
+    assert ask(*command) == 1
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("edge-bench: a PNG needs matplotlib")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_report_as_it_was_made_is_believed(tmp_path: Path) -> None:

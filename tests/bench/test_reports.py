@@ -84,8 +84,12 @@ def test_an_old_report_still_compares(tmp_path: Path) -> None:
 def test_a_gate_does_not_open_for_want_of_figures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     one = files.write(report(result(30.0)), tmp_path / "one")
     other = files.write(report(result(30.0), model="another"), tmp_path / "other")
-    assert main(["compare", str(one), str(other)]) == 0
-    assert main(["compare", str(one), str(other), "--fail-if", "p99:+20%"]) == 3
+    for limit in ([], ["--fail-if", "p99:+20%"]):
+        assert main(["compare", str(one), str(other), *limit]) == 1
+        assert "nothing was compared" in capsys.readouterr().err
+    few = OLD | {"results": [{**OLD["results"][0], "percentiles_us": {"p50": 40.0}}]}
+    (tmp_path / "few.json").write_text(json.dumps(few), encoding="utf-8")
+    assert main(["compare", str(tmp_path / "few.json"), str(one), "--fail-if", "p99:+20%"]) == 3
     assert "p99: is in no two of the reports" in capsys.readouterr().err
 
 

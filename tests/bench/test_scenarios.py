@@ -205,6 +205,10 @@ def test_a_data_set_that_is_none_is_refused_by_name(variant: Variant, tmp_path: 
     np.savez(path, label=good)
     with pytest.raises(ArtifactError, match="holds no input_"):
         read_data(path, variant.artifact)
+    np.savez(path, input_beat=np.zeros((many, 3)), label=np.array([None] * many, object))
+    with pytest.raises(ArtifactError, match="it holds Python objects") as caught:
+        read_data(path, variant.artifact)
+    assert "allow_pickle" not in str(caught.value)
     path.write_bytes(b"PK\x03\x04 no archive")
     with pytest.raises(ArtifactError, match="not a readable"):
         read_data(path, variant.artifact)
@@ -245,7 +249,8 @@ def test_streams_are_carried_and_taken_apart() -> None:
     assert wanted <= s.parts_us_per_stream_s.keys()
     step = s.steps[-1]
     assert step.cpu_us_per_stream_s > 0
-    assert sum(s.parts_us_per_stream_s.values()) == pytest.approx(step.warm_us_per_stream_s, rel=1.5)
+    # Nothing of the journey is left out. Stages are timed by the clock on the wall, so what others do meanwhile may be in them.
+    assert sum(s.parts_us_per_stream_s.values()) > 0.6 * step.warm_us_per_stream_s
 
 
 def test_streams_that_come_too_late_do_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:

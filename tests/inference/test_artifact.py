@@ -73,7 +73,7 @@ def test_damage_to_any_file_is_found(name: str, tmp_path: Path) -> None:
     (path / name).unlink()
     refused(path, str(path / name), "No such file")
     (path / name).mkdir()
-    refused(path, str(path / name), "is not a file")
+    refused(path, str(path / name), "is no plain file")
 
 
 def test_the_digest_is_checked_before_anything_is_parsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,10 +104,10 @@ def test_a_pipe_is_not_read_for_ever(tmp_path: Path) -> None:
     path = write(tmp_path)
     (path / "model.tflite").unlink()
     os.mkfifo(path / "model.tflite")
-    refused(path, "model.tflite", "is not a file")
+    refused(path, "model.tflite", "is no plain file")
     (path / "model.tflite").unlink()
     (path / "model.tflite").symlink_to("/dev/zero")
-    refused(path, "model.tflite", "is not a file")
+    refused(path, "model.tflite", "is no plain file")
 
 
 def test_oversized_files_are_not_read(tmp_path: Path) -> None:
@@ -163,11 +163,12 @@ SIGNAL = {
     ("change", "words"),
     [
         ({"schema": "edge-agent/model/2"}, ("schema", "edge-agent/model/1")),
-        ({"sampler": 1}, ("sampler", "Extra inputs")),
+        ({"sampler": 1}, ("sampler: no such key",)),
+        ({"output": 3}, ("output: should be an object",)),
         ({"output": {"scores": "none", "temperature": 2}}, ("output.temperature",)),
         ({"inputs": [{**RR, "units": "s"}]}, ("inputs.0.rr.units",)),
         ({"name": "../tiny"}, ("name",)),
-        ({"name": "Tiny Model"}, ("name",)),
+        ({"name": "Tiny Model"}, ("name: should be lower-case letters, digits and '-'",)),
         ({"version": "1.0"}, ("version",)),
         ({"version": "1" * 5000 + ".0.0"}, ("version",)),
         ({"minimum_agent_version": "9" * 5000 + ".0.0"}, ("minimum_agent_version",)),
@@ -175,6 +176,8 @@ SIGNAL = {
         ({"labels": ["a", "a", "b", "c", "d"]}, ("labels repeat",)),
         ({"anchor": {"kind": "now"}}, ("anchor",)),
         ({"anchor": {"kind": "slide", "stride_s": 0}}, ("anchor.slide.stride_s",)),
+        ({"anchor": {"kind": "slide", "stride_s": 1e-9}}, ("anchor.slide.stride_s",)),
+        ({"anchor": {"kind": "slide", "stride_s": True}}, ("anchor.slide", "stride_s is true")),
         ({"anchor": {"kind": "slide", "stride_s": 5}}, ("sliding window takes signal inputs only",)),
         ({"anchor": {"kind": "rr"}, "inputs": [SIGNAL]}, ("rr window takes rr and feature inputs only",)),
         ({"anchor": {"kind": "beat"}, "inputs": [{**SIGNAL, "signal": "abp"}]}, ("come from the ecg",)),
@@ -189,8 +192,12 @@ SIGNAL = {
         ({"inputs": [{**SIGNAL, "samples": 10**9}], "anchor": {"kind": "beat"}}, ("samples",)),
         ({"inputs": [{**NUMBERS, "features": ["rr_of_the_moon"]}]}, ("features.0",)),
         ({"output": {"scores": "none", "thresholds": {"z": 0.5}}}, ("labels that do not exist: z",)),
+        ({"output": {"scores": "none", "thresholds": {"a": True}}}, ("output.thresholds.a",)),
+        ({"output": {"scores": "softmax", "thresholds": {"a": 1.5}}}, ("softmax is between 0 and 1", "'a'")),
+        ({"output": {"scores": "sigmoid", "thresholds": {"b": -0.1}}}, ("sigmoid is between 0 and 1", "'b'")),
         ({"output": {"scores": "none", "abstain_below": 1.5}}, ("abstain_below",)),
         ({"golden": {"tolerance": 0}}, ("golden.tolerance",)),
+        ({"golden": {"tolerance": True}}, ("golden", "tolerance is true")),
         ({"golden": {"file": "other.npz", "tolerance": 0.1}}, ("does not list the golden vectors (other.npz)",)),
         ({"training": {"data": [], "licence": "x", "protocol": "x"}}, ("training.data",)),
     ],

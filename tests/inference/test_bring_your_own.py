@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 from pathlib import Path
 
@@ -116,6 +117,7 @@ def test_from_the_file_to_verdicts(tmp_path: Path) -> None:
     [
         (["--anchor", "slide"], "--anchor slide: beat, slide:SECONDS"),
         (["--anchor", "slide:0"], "stride_s"),
+        (["--anchor", "slide:1e-9"], "stride_s"),
         (["--labels", "a,b,c"], "its output is (1, 2), the manifest names 3 labels"),
         (["--normalisation", "loud"], "normalisation"),
         (["--input", "other=rr"], "has no input 'other'"),
@@ -132,6 +134,20 @@ def test_what_cannot_be_is_said_and_nothing_is_left(
     assert main(command) == 1
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["net.tflite"]
+
+
+def test_a_full_disk_is_said_of_the_file(tiny_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "net.tflite").write_bytes(matched_filter())
+    folder = tiny_disk / "wide-beats"
+    with contextlib.suppress(OSError), (tiny_disk / "filler").open("wb", buffering=0) as file:
+        while file.write(b"x" * 4096):
+            pass
+    command = ["models", "new", str(tmp_path / "net.tflite"), str(folder), "--labels", "a,b", "--rate", "125"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert str(folder) in said
+    assert "No space left" in said
+    assert [path.name for path in tiny_disk.iterdir() if "wide" in path.name or "new" in path.name] == []
 
 
 def test_a_folder_that_is_there_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -358,3 +359,29 @@ def test_what_is_no_model_is_one_line(content: bytes, tmp_path: Path, capsys: py
     assert said.count("\n") == 1
     assert main(["models", "check", str(tmp_path / "none"), "--json"]) == 1
     assert "No such file" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("what", ["/dev/zero", "pipe"])
+@pytest.mark.parametrize("command", [("check",), ("new", "made", "--labels", "a,b")])
+def test_what_is_no_plain_file_is_neither_read_nor_waited_for(
+    what: str,
+    command: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("pipe")
+    name, *more = command
+    assert main(["models", name, what, *more]) == 1
+    assert f"{what}: is no plain file" in capsys.readouterr().err
+    assert not Path("made").exists()
+
+
+def test_a_file_beyond_the_bound_is_refused_without_being_held(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with (tmp_path / "large.tflite").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    assert main(["models", "new", str(tmp_path / "large.tflite"), str(tmp_path / "made"), "--labels", "a,b"]) == 1
+    assert "over 64 MiB" in capsys.readouterr().err

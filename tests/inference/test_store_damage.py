@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 
 from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.artifact import load
-from edge_agent.inference.installed.store import Store
+from edge_agent.inference.installed.store import KEEP_VERSIONS, Store
 from tests.inference.test_store import install, litter, made, snapshot
 from tests.inference.test_store_trial import Rig, rig, runs
 from tests.inference.tiny import manifest, write
@@ -74,6 +76,74 @@ def test_with_both_damaged_the_versions_say_what_was_here(raw: bytes, store: Sto
         install(store, made(tmp_path, "1.0.1"))
     assert store.activate("tiny", "1.1.0").active == "1.1.0"
     assert not store.kept("tiny").lost
+
+
+def nothing(path: Path) -> None:
+    path.unlink()
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "notes.txt").write_text("somebody's", encoding="utf-8")
+
+
+@pytest.mark.parametrize("instead", [nothing, pipe, folder])
+def test_with_no_state_at_all_the_versions_say_what_was_here(
+    instead: Callable[[Path], None], store: Store, tmp_path: Path
+) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        install(store, made(tmp_path, version))
+    store.activate("tiny", "1.1.0")
+    for name in ("state.json", "state.json.copy"):
+        instead(store.folder / "tiny" / name)
+    assert store.names() == ["tiny"]
+    found = store.kept("tiny")
+    assert (found.lost, found.state.active, found.state.highest) == (True, None, "1.1.0")
+    with pytest.raises(ArtifactError, match=r"is older than 1\.1\.0"):
+        install(store, made(tmp_path, "0.9.0"))
+    install(store, made(tmp_path, "0.9.0"), allow_downgrade=True)
+    assert store.versions("tiny") == ["0.9.0", "1.0.0", "1.1.0"]
+    assert store.activate("tiny", "1.1.0").active == "1.1.0"
+    found = store.kept("tiny")
+    assert (found.damage, found.state.highest) == (None, "1.1.0")
+    notes = list((store.folder / "tiny").glob("*/notes.txt"))
+    assert len(notes) == (2 if instead is folder else 0), "what somebody put there is moved, and stays"
+
+
+def test_a_version_with_a_damaged_manifest_was_here_all_the_same(store: Store, tmp_path: Path) -> None:
+    for version in ("1.0.0", "1.1.0"):
+        install(store, made(tmp_path, version))
+    for name in ("state.json", "state.json.copy"):
+        (store.folder / "tiny" / name).unlink()
+    (store.place("tiny", "1.1.0") / "manifest.json").write_bytes(b"{")
+    with pytest.raises(ArtifactError, match=r"is older than 1\.1\.0"):
+        install(store, made(tmp_path, "1.0.1"))
+    install(store, made(tmp_path, "1.2.0"))
+    assert (store.place("tiny", "1.1.0") / "manifest.json").is_file()
+
+
+def test_with_no_state_nothing_goes_to_make_room(store: Store, tmp_path: Path) -> None:
+    there = [f"1.0.{number}" for number in range(KEEP_VERSIONS)]
+    for version in there:
+        install(store, made(tmp_path, version))
+    for name in ("state.json", "state.json.copy"):
+        (store.folder / "tiny" / name).unlink()
+    assert install(store, made(tmp_path, "1.1.0")).made_room == ()
+    assert store.versions("tiny") == [*there, "1.1.0"]
+
+
+def test_installing_again_writes_a_state_that_was_lost(store: Store, tmp_path: Path) -> None:
+    install(store, made(tmp_path, "1.0.0"))
+    for name in ("state.json", "state.json.copy"):
+        (store.folder / "tiny" / name).unlink()
+    assert not install(store, made(tmp_path, "1.0.0")).new
+    assert store.kept("tiny").damage is None
 
 
 def test_removing_after_damage_remembers_what_was_here(store: Store, tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ import pytest
 from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.artifact import load
 from edge_agent.inference.installed import curve, signature
-from edge_agent.inference.installed.signature import Policy, keygen, public_key, sign
+from edge_agent.inference.installed.signature import Policy, keygen, private_key, public_key, sign
 from tests.conftest import ROOT
 from tests.inference.tiny import write
 
@@ -132,6 +134,13 @@ def test_files_that_are_no_public_key(content: bytes, word: str, tmp_path: Path)
         public_key(str(path))
     with pytest.raises(ArtifactError, match="cannot be read"):
         public_key(str(tmp_path / "nowhere"))
+
+
+@pytest.mark.parametrize("read", [lambda path: public_key(str(path)), private_key], ids=["public", "private"])
+def test_a_key_is_a_plain_file(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ArtifactError, match=r"pipe: cannot be read \(is no plain file"):
+        read(tmp_path / "pipe")
 
 
 def test_keys_of_another_kind_do_not_sign(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_agent import plain_file
 from edge_agent.errors import ArtifactError, OutputError
 from edge_agent.inference.installed import curve
 
@@ -30,7 +31,7 @@ MOST_KEY_FILE_BYTES = 4096
 _SPKI = bytes.fromhex("302a300506032b6570032100")
 """What stands before the 32 bytes of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410)."""
 _AGAIN = "get the model again, or add its maker's public key to inference.trusted_keys"
-_INSTALL = "pip install 'edge-biosignal-agent[signatures]'"
+_INSTALL = "in the checkout: pip install '.[signatures]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,7 @@ def _read_key(text: str) -> PublicKey:
         return PublicKey(bytes.fromhex(text))
     path = Path(text)
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_KEY_FILE_BYTES + 1)
+        content = plain_file.read(path, MOST_KEY_FILE_BYTES)
     except OSError as error:
         raise ArtifactError(
             f"{path}: cannot be read ({error.strerror or error})",
@@ -153,8 +153,7 @@ def standing(folder: Path, wanted: Policy) -> Standing:
     """Of a model in a folder, for people: nothing is refused. An Ed25519 signature does not name its key, so that by a key that we do
     not know and that of a manifest which was changed afterwards look the same."""
     try:
-        with (folder / FILE).open("rb") as file:
-            signature = file.read(SIGNATURE_BYTES + 1)
+        signature = plain_file.read(folder / FILE, SIGNATURE_BYTES)
         manifest = (folder / "manifest.json").read_bytes()
     except OSError:
         return Standing("unsigned" if not (folder / FILE).exists() else "bad")
@@ -237,8 +236,7 @@ def keygen(path: Path) -> Path:
 def private_key(path: Path) -> Any:
     serialization, ed25519 = _serialisation()
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_KEY_FILE_BYTES)
+        content = plain_file.read(path, MOST_KEY_FILE_BYTES)
         key = serialization.load_pem_private_key(content, None)
     except OSError as error:
         raise ArtifactError(

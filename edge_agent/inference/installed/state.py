@@ -5,8 +5,8 @@
       state.json.copy   the same, written first: it is never older than what counts
 
 The highest version that was ever here must not be lost with a bad block: it is what keeps an old model with a known fault from coming
-back as a new one. So where one file is damaged the other speaks, and where both are, the versions' own folders do, and nothing is active
-until somebody says so.
+back as a new one. So where one file is damaged or gone the other speaks, and where both are, the versions' own folders do, and nothing
+is active until somebody says so. A state is there before the first version is: versions without any are damage, too.
 
 The copy is also the room that a full disk leaves: it goes when there is none, so that a model can be removed, rolled back or fail its
 trial, and comes back when there is room again.
@@ -18,14 +18,17 @@ import contextlib
 import errno
 import hashlib
 import json
+import os
 import re
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_agent.inference.artifact import version_key
+from edge_agent import plain_file
+from edge_agent.inference.artifact import MAX_MANIFEST_BYTES, version_key
 from edge_agent.inference.installed import durable
 from edge_agent.inference.manifest import VERSION
 
@@ -78,8 +81,8 @@ class Kept:
 
 
 def is_kept(folder: Path) -> bool:
-    """Whether a model of this name was ever installed."""
-    return (folder / STATE).is_file() or (folder / COPY).is_file()
+    """Whether a model of this name was ever installed: its state says so, or, with no state left, its versions."""
+    return any(os.path.lexists(folder / name) for name in (STATE, COPY)) or any(True for _ in _places(folder))
 
 
 def keep(folder: Path, state: State) -> State:
@@ -87,6 +90,10 @@ def keep(folder: Path, state: State) -> State:
     state = state.model_copy(update={"digest": None})
     state = state.model_copy(update={"digest": state.own_digest()})
     data = state.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
+    for place in (folder / COPY, folder / STATE):
+        # No file takes a folder's place; whoever made it may still look into it.
+        if place.is_dir() and not place.is_symlink():
+            durable.rename(place, place.with_name(f"{place.name}.folder-{secrets.token_hex(4)}"))
     try:
         durable.replace_file(folder / COPY, data)
         durable.replace_file(folder / STATE, data)
@@ -114,7 +121,7 @@ def kept(folder: Path) -> Kept:
     copy = _read(folder / COPY)
     if isinstance(copy, State):
         return Kept(copy, found or "is missing")
-    if found is None and copy is None:
+    if found is None and copy is None and not any(True for _ in _places(folder)):
         return Kept(State())
     return Kept(_from_folders(folder), found or "is missing", lost=True)
 
@@ -122,8 +129,7 @@ def kept(folder: Path) -> Kept:
 def _read(path: Path) -> State | str | None:
     """None: not there. Text: why it cannot be believed."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_STATE_BYTES)
+        raw = plain_file.read(path, MOST_STATE_BYTES)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -139,17 +145,23 @@ def _read(path: Path) -> State | str | None:
 
 def _from_folders(folder: Path) -> State:
     seen = dict(sorted(_versions(folder), key=lambda one: version_key(one[0])))
-    return State(highest=next(reversed(seen), None), seen=seen)
+    # One whose manifest is damaged, too, was here all the same.
+    return State(highest=max((place.name for place in _places(folder)), key=version_key, default=None), seen=seen)
+
+
+def _places(folder: Path) -> Iterator[Path]:
+    """The folders of versions."""
+    with contextlib.suppress(OSError):
+        for place in folder.iterdir():
+            if _VERSION.fullmatch(place.name) and os.path.lexists(place / "manifest.json"):
+                yield place
 
 
 def _versions(folder: Path) -> Iterator[tuple[str, str]]:
     """Those whose manifest says the same name and version as its place does, with the digest of that manifest."""
-    with contextlib.suppress(OSError):
-        for place in folder.iterdir():
-            if not _VERSION.fullmatch(place.name):
-                continue
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-                raw = (place / "manifest.json").read_bytes()
-                about = json.loads(raw)
-                if (about["name"], about["version"]) == (folder.name, place.name):
-                    yield place.name, hashlib.sha256(raw).hexdigest()
+    for place in _places(folder):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            raw = plain_file.read(place / "manifest.json", MAX_MANIFEST_BYTES)
+            about = json.loads(raw)
+            if (about["name"], about["version"]) == (folder.name, place.name):
+                yield place.name, hashlib.sha256(raw).hexdigest()

@@ -138,9 +138,12 @@ class Store:
                 manifest = take(bundle, incoming, policy)
                 name, version = manifest.name, manifest.version
                 digest = hashlib.sha256((incoming / "manifest.json").read_bytes()).hexdigest()
-                state = self.kept(name).state
+                found = self.kept(name)
+                state = found.state
                 _acceptable(bundle.where, name, version, digest, state, underneath(name), allow_downgrade)
                 if state.seen.get(version) == digest and _whole(self.place(name, version), digest):
+                    if found.lost:
+                        self._write(name, state)
                     return Installed(name, version, digest, new=False)
                 try:
                     prove(incoming)
@@ -148,8 +151,11 @@ class Store:
                     raise ArtifactError(error.what.replace(str(incoming), bundle.where), remedy=error.remedy) from None
                 place = self.place(name, version)
                 durable.make_folder(place.parent)
+                if not is_kept(place.parent):
+                    self._write(name, State())  # so that a version without any state is damage, and never one cut off
                 for each in place.parent.iterdir():  # of an installation that was cut off, or damaged since
-                    if _VERSION.fullmatch(each.name) and (each == place or each.name not in state.seen):
+                    unknown = each.name not in state.seen and not found.lost
+                    if _VERSION.fullmatch(each.name) and (each == place or unknown):
                         self._away(each)
                 durable.rename(incoming, place)
                 durable.sync_folder(place.parent)
@@ -160,7 +166,9 @@ class Store:
                 failed = {key: why for key, why in state.failed.items() if key in seen}
                 state = state.model_copy(update={"seen": seen, "highest": highest, "failed": failed})
                 self._write(name, state)
-                return Installed(name, version, digest, new=True, made_room=self._make_room(name, state, version))
+                # What was active is not known where the state was lost: nothing of it goes.
+                room = () if found.lost else self._make_room(name, state, version)
+                return Installed(name, version, digest, new=True, made_room=room)
             except OSError as error:
                 if isinstance(error, OutputError):
                     raise
@@ -191,6 +199,8 @@ class Store:
         with self._changing(name) as state:
             there = self.versions(name, state)
             if version not in there:
+                if version == state.active:
+                    raise ArtifactError(f"{self.place(name, version)}: its folder is gone", remedy=gone(name))
                 raise ArtifactError(
                     f"{self.folder / name}: version {version} is not installed",
                     remedy=f"there are: {', '.join(there) or 'none'}",
@@ -376,6 +386,11 @@ class Store:
             else "nothing has changed; run the command as the store's owner, or name another store"
         )
         return OutputError(f"{self.folder}: the store cannot be written ({error.strerror or error})", remedy=remedy)
+
+
+def gone(name: str) -> str:
+    """What to do where the active version's folder is gone."""
+    return f"install it again, or edge-agent models rollback {name}"
 
 
 def _goes_on(found: Kept) -> str:

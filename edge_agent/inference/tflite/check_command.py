@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edge_agent import plain_file
 from edge_agent.errors import ArtifactError
 from edge_agent.shown import plain
 
 if TYPE_CHECKING:
     from edge_agent.inference.tflite.check import Checked, Report
 
-LARGEST = 512 * 1024 * 1024
+LARGEST = 256 * 1024 * 1024
 _WHERE = {"tpu": "TPU", "unproven": "TPU?", "cpu": "CPU"}
 
 
@@ -81,16 +82,14 @@ def _files(paths: list[Path]) -> list[tuple[Path, bool]]:
 
 def _for_cpu(folder: Path) -> bool:
     try:
-        return bool(json.loads((folder / "manifest.json").read_bytes()).get("engine") == "cpu")
+        return bool(json.loads(plain_file.read(folder / "manifest.json", LARGEST)).get("engine") == "cpu")
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
 
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > LARGEST:
-            raise ArtifactError(f"{path}: over {LARGEST >> 20} MiB")
-        return path.read_bytes()
+        return plain_file.read(path, LARGEST)
     except OSError as error:
         raise ArtifactError(f"{path}: {error.strerror or error}") from None
 

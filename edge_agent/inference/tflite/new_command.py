@@ -16,7 +16,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edge_agent.errors import ArtifactError, OutputError
+from edge_agent import plain_file
+from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
 
 if TYPE_CHECKING:
     from edge_agent.inference.tflite.file import Tensor, Tflite
@@ -69,14 +70,14 @@ def add_new(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 
 def run_new(arguments: argparse.Namespace) -> int:
-    from edge_agent.inference.artifact import load, open_engine
+    from edge_agent.inference.artifact import MAX_FILE_BYTES, load, open_engine
     from edge_agent.inference.tflite.vet import vetted
 
     file, folder = arguments.file, arguments.folder
     if folder.exists():
         raise OutputError(f"{folder}: is there already", remedy="name a folder that is not")
     try:
-        content: bytes = file.read_bytes()
+        content = plain_file.read(file, MAX_FILE_BYTES)
     except OSError as error:
         raise ArtifactError(f"{file}: {error.strerror or error}") from None
     found = vetted(content, str(file))
@@ -84,18 +85,29 @@ def run_new(arguments: argparse.Namespace) -> int:
     golden, tolerance = golden_of(content, found, about, arguments.seed, str(file))
     about["golden"] = {"file": "golden.npz", "tolerance": tolerance}
     about["files"] = {"model.tflite": _sha256(content), "golden.npz": _sha256(golden)}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent)) / folder.name
+    manifest = json.dumps(about, indent=1).encode() + b"\n"
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        aside = Path(tempfile.mkdtemp(prefix=".new-", dir=folder.parent)) / folder.name
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error})") from None
+    name = ""
     try:
         aside.mkdir()
-        (aside / "model.tflite").write_bytes(content)
-        (aside / "golden.npz").write_bytes(golden)
-        (aside / "manifest.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        for name, data in (("model.tflite", content), ("golden.npz", golden), ("manifest.json", manifest)):
+            (aside / name).write_bytes(data)
+        name = ""
         try:
             open_engine(load(aside))  # what it makes, the agent takes
         except ArtifactError as error:
             raise ArtifactError(error.what.replace(str(aside), str(folder)), remedy=error.remedy) from None
         aside.rename(folder)
+    except OSError as error:
+        if isinstance(error, EdgeAgentError):
+            raise
+        raise OutputError(
+            f"{folder / name}: cannot be written ({error.strerror or error})", remedy="nothing of it was left behind"
+        ) from None
     finally:
         shutil.rmtree(aside.parent, ignore_errors=True)
     print(
