@@ -38,7 +38,7 @@ types: $(BIN)/.dev
 schemas: $(BIN)/.dev  ## write docs/schema/ from edge_agent/events.py
 	$(BIN)/python -m edge_agent.schemas docs/schema
 
-wheel: $(BIN)/.dev  ## dist/edge_agent-*.whl
+wheel: $(BIN)/.dev  ## dist/edge_biosignal_agent-*.whl
 	$(BIN)/python -m build --wheel
 
 deb:  ## dist/edge-agent_*.deb for this machine (as for: apt-get install python3-venv python3-dev gcc)

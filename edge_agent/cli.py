@@ -144,30 +144,12 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace) -> int:
-    from edge_agent import config
-    from edge_agent.daemon import models_for
-    from edge_agent.inference.asked_for import missing
-    from edge_agent.signal.detectors import make_detector
-    from edge_agent.sources.open import try_source
+    from edge_agent.check import check
 
-    settings = config.load(arguments.config)
-    models = models_for(settings)
-    for stream in settings.stream:
-        fs = getattr(stream.source, "fs", None) or 250.0
-        make_detector(fs, f"stream {stream.name}", stream.detector)  # known, its package there, fit for the rate
-        try_source(stream)
-    for text in missing(settings.inference, {name: one.artifact.edgetpu is not None for name, one in models.items()}):
+    good = check(arguments.config)
+    for text in good.warnings:
         print(f"edge-agent: warning: {plain(text)}", file=sys.stderr)
-    if all(stream.models is not None for stream in settings.stream):
-        from edge_agent.alarms.combiner import combiner_of
-
-        if combiner_of(one.artifact for one in models.values()) is None:
-            print(
-                "edge-agent: warning: no stream names a model for second opinions (vt-second-opinion): the request verify answers"
-                " ventricular tachycardia by its scorecard",
-                file=sys.stderr,
-            )
-    print(lines(f"{arguments.config}: good: {len(settings.stream)} streams, models {', '.join(models) or 'none'}"))
+    print(lines(f"{arguments.config}: good: {good.streams} streams, models {', '.join(good.models) or 'none'}"))
     return 0
 
 
@@ -224,6 +206,8 @@ def _replay(arguments: argparse.Namespace) -> int:
                     show_progress=False if arguments.quiet else None,
                 )
             )
+        if events_file is not None:
+            events_file.begin()
     if not arguments.quiet:
         with contextlib.redirect_stdout(sys.stderr) if str(arguments.events) == "-" else contextlib.nullcontext():
             print_summaries(summaries)
@@ -251,6 +235,8 @@ def _verify(arguments: argparse.Namespace, settings: Settings, judge: Judge) -> 
                 file.write(line + "\n")
             if file is None:
                 print(line, flush=True)
+        if file is not None and not unanswered:
+            file.begin()
     return int(unanswered > 0)
 
 
@@ -263,18 +249,45 @@ def _not_an_input(output: Path | None, records: Sequence[Path]) -> None:
         raise OutputError(f"{output}: is one of the recordings", remedy="name another file for --events")
 
 
+class _Events:
+    """A file that is begun with the first message: a recording that cannot be opened must not cost what an earlier one gave."""
+
+    def __init__(self, path: Path, open_files: contextlib.ExitStack) -> None:
+        self._path, self._open_files = path, open_files
+        self._file: TextIO | None = None
+
+    def begin(self) -> TextIO:
+        """It is there from here on, empty where nothing was to be said."""
+        if self._file is None:
+            place = _at_once(self._path) if self._path.is_fifo() else self._path
+            file = open(place, "w", encoding="utf-8")  # noqa: PTH123, SIM115  # may be a descriptor; closed with the others
+            self._file = self._open_files.enter_context(file)
+        return self._file
+
+    def write(self, text: str) -> None:
+        (self._file or self.begin()).write(text)
+
+
+class _Stdout:
+    def begin(self) -> None:
+        pass
+
+    def write(self, text: str) -> None:
+        sys.stdout.write(text)
+
+
 @contextlib.contextmanager
-def _open_events(path: Path | None) -> Iterator[TextIO | None]:
+def _open_events(path: Path | None) -> Iterator[_Events | _Stdout | None]:
     if path is None:
         yield None
         return
     if str(path) == "-":
-        yield sys.stdout
+        yield _Stdout()
         sys.stdout.flush()
         return
     try:
-        with open(_at_once(path) if path.is_fifo() else path, "w", encoding="utf-8") as file:  # noqa: PTH123  # a descriptor
-            yield file
+        with contextlib.ExitStack() as open_files:
+            yield _Events(path, open_files)
     except OSError as error:
         if isinstance(error, EdgeAgentError):
             raise
@@ -323,7 +336,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except OSError as error:  # what no module foresaw: a folder that may not be entered, a name too long
-        print(f"edge-agent: {lines(error)}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"edge-agent: {lines(what)}", file=sys.stderr)
         return 1
     return status
 

@@ -311,34 +311,43 @@ def load(path: Path, *, streams: bool = True) -> Config:
     ``streams=False``: for commands about models. A file without any stream does, and whether recordings, ports and the broker's
     certificates are there is not their business.
     """
+    data = parsed(path)
     try:
-        if path.exists() and not path.is_dir() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
-            raise ConfigError(path, [f"is no plain file of at most {MOST_BYTES >> 10} KiB"])
-        data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        config = Config.model_validate(data if streams or "stream" in data else {**data, "stream": [_NO_STREAM]})
+    except ValidationError as error:
+        raise ConfigError(path, list(_problems(error, data))) from None
+    if missing := missing_files(config, path.parent, streams=streams):
+        raise ConfigError(path, missing)
+    return anchored(config, path.parent.resolve())
+
+
+def parsed(path: Path) -> dict[str, Any]:
+    """A file's tables, whatever stands in them."""
+    try:
+        if path.exists() and (not path.is_file() or path.stat().st_size > MOST_BYTES):
+            plain = f"is no plain file of at most {MOST_BYTES >> 10} KiB"
+            raise ConfigError(path, ["is a folder; the file is wanted" if path.is_dir() else plain])
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise ConfigError(
-            path, [f"cannot be read: {error.strerror or error}; write one: edge-agent example > {path.name}"]
-        ) from None
+        remedy = f"; write one: edge-agent example > {path.name}" if isinstance(error, FileNotFoundError) else ""
+        raise ConfigError(path, [f"cannot be read: {error.strerror or error}{remedy}"]) from None
     except UnicodeDecodeError:
         raise ConfigError(path, ["is not text in UTF-8; a configuration is a TOML file"]) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(path, [f"is not valid TOML: {error}"]) from None
     except RecursionError:
         raise ConfigError(path, ["is not valid TOML: nested too deeply"]) from None
+
+
+def missing_files(config: Config, folder: Path, *, streams: bool = True) -> list[str]:
+    """What the configuration names and is not there."""
     try:
-        config = Config.model_validate(data if streams or "stream" in data else {**data, "stream": [_NO_STREAM]})
-    except ValidationError as error:
-        raise ConfigError(path, list(_problems(error, data))) from None
-    try:
-        missing = list((_missing_files if streams else _missing_models)(config, path.parent))
+        return list((_missing_files if streams else _missing_models)(config, folder))
     except OSError as error:  # a name that no file can have: too long, or through what is no folder
-        raise ConfigError(path, [f"{str(error.filename)[:100]}: {error.strerror}"]) from None
-    if missing:
-        raise ConfigError(path, missing)
-    return _anchored(config, path.parent.resolve())
+        return [f"{str(error.filename)[:100]}: {error.strerror}"]
 
 
-def _anchored(config: Config, folder: Path) -> Config:
+def anchored(config: Config, folder: Path) -> Config:
     """Relative paths are relative to the configuration file, wherever the daemon was started."""
     streams = []
     for stream in config.stream:

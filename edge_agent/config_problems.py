@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
+
+from edge_agent.section import in_words
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,7 @@ def problems(error: ValidationError, data: dict[str, Any], tables: Tables) -> It
     tags = list(tables.by_type)
     said: dict[str, str] = {}
     for one in error.errors():
-        place = _place(one["loc"], data, tags)
+        place = _place(one["loc"], data, missing=one["type"] == "missing")
         found = one.get("input")
         if one["type"] == "extra_forbidden":
             said[place] = f"unknown key{_nearest(one['loc'], tables)}"
@@ -40,25 +42,38 @@ def problems(error: ValidationError, data: dict[str, Any], tables: Tables) -> It
         elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
             allowed = ", ".join(tags)
             kind = found.get("type") if isinstance(found, dict) else None
-            said[f"{place}.type"] = f"found {kind!r}, allowed: {allowed}" + _guess(str(kind), tags)
+            there = "is missing" if kind is None else f"found {_shown(kind)}"
+            said[f"{place}.type"] = f"{there}, allowed: {allowed}" + (
+                _guess(str(kind), tags) if kind is not None else ""
+            )
         else:
-            shown = "" if isinstance(found, dict | list) or found is None else f"found {found!r}; "
-            message = one["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+            shown = "" if isinstance(found, dict | list) or found is None else f"found {_shown(found)}; "
+            message = in_words(one)
             # A union says no once for each of its branches.
-            said[place] = f"{said[place]}, or {message}" if place in said else shown + message
+            if place not in said:
+                said[place] = shown + message
+            elif message not in said[place]:
+                said[place] += f", or {message.removeprefix('should be ')}"
     return (f"{place}: {problem}" for place, problem in said.items())
 
 
-def _place(loc: tuple[int | str, ...], data: dict[str, Any], tags: Sequence[str]) -> str:
+def _shown(value: object) -> str:
+    """As it stands in the file."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+def _place(loc: tuple[int | str, ...], data: dict[str, Any], *, missing: bool) -> str:
     """``stream[1] (bed2).source.port``: as a person would point at it."""
     here: Any = data
     text = ""
-    for part in loc:
+    for number, part in enumerate(loc, 1):
         if isinstance(part, int):
             here = here[part] if isinstance(here, list) and part < len(here) else {}
             name = here.get("name") if isinstance(here, dict) else None
             text += f"[{part}]" + (f" ({name})" if name else "")
-        elif not isinstance(here, dict) or (part in tags and part not in here):
+        elif not isinstance(here, dict) or (part not in here and not (missing and number == len(loc))):
             continue  # pydantic names the union's branch; the file does not
         else:
             here = here.get(part, {})

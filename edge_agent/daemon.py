@@ -347,8 +347,8 @@ class Daemon:
         raise RequestError(f"stream: no such stream, or not open yet; there are: {there}")
 
     def _mark(self, pipeline: Pipeline, text: object) -> dict[str, Any]:
-        if not isinstance(text, str) or len(text) > LONGEST_MARK or not text.isprintable():
-            raise RequestError(f"text: at most {LONGEST_MARK} printable characters are wanted")
+        if not isinstance(text, str) or len(text) > LONGEST_MARK or not text.isprintable() or not text.strip():
+            raise RequestError(f"text: 1 to {LONGEST_MARK} printable characters are wanted, and not only blanks")
         mark = pipeline.mark(text)
         self._outputs.event(mark)
         return {"sample": mark.sample, "seq": mark.seq}

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol
 
 from edge_agent import events
 from edge_agent.clock import RecordedClock
@@ -29,6 +29,12 @@ from edge_agent.verdicts import VerdictLane
 SESSION = "replay"
 BLOCK_S = 1.0
 ABSTAINED = "abstained"
+
+
+class Written(Protocol):
+    """What messages are written to."""
+
+    def write(self, text: str, /) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,7 @@ def replay(
     fs: float | None = None,
     all_leads: bool = False,
     speed: float | None = None,
-    events_file: TextIO | None = None,
+    events_file: Written | None = None,
     annotations: Path | None = None,
     on_event: Callable[[events.Event], Any] | None = None,
     show_progress: bool | None = None,

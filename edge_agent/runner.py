@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from edge_agent import events
+from edge_agent.asked import STEP_S, Asked
 from edge_agent.clock import LiveClock, RecordedClock
-from edge_agent.config import StreamConfig
+from edge_agent.config import FileSource, SimulatedSource, StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.inference.manifest import Manifest
@@ -21,7 +22,7 @@ from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline
 from edge_agent.sources.base import Counts, Source, StreamInfo
-from edge_agent.sources.open import open_source
+from edge_agent.sources.open import info_unopened, open_source
 from edge_agent.stamp import Moment, Stamp
 from edge_agent.verdicts import VerdictLane
 
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 RATE_IS_OFF = 0.1
 """Of the rate that was said: more is no crystal, but a wrong setting."""
 BACKOFF_S = (0.5, 30.0)
-AWAY_STEP_S = 0.25
 AWAY_MARGIN_S = 2.0
 """Of the time that a source has been away so much is not given to the alarms yet: it may come back with what it held."""
 LISTENS_S = 0.2
@@ -45,34 +45,6 @@ class Counters:
     samples: int = 0
     lost: int = 0
     restarts: int = 0
-
-
-class Asked(threading.Event):
-    """A stream's ``stop`` as its source has it. A source asks for it at least every half second while it waits for somebody to
-    speak (`sources.base`), and each time it does, ``passes`` is called: time passes although nothing came."""
-
-    def __init__(self, stop: threading.Event, passes: Callable[[], None]) -> None:
-        super().__init__()
-        self._told = stop
-        self._passes = passes
-        self._of = threading.get_ident()
-
-    def is_set(self) -> bool:
-        if threading.get_ident() == self._of:  # another thread of the source's must not touch the pipeline
-            self._passes()
-        return self._told.is_set()
-
-    def set(self) -> None:
-        self._told.set()
-
-    def clear(self) -> None:
-        self._told.clear()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        until = math.inf if timeout is None else time.monotonic() + timeout
-        while not self.is_set() and (left := until - time.monotonic()) > 0:
-            self._told.wait(min(left, AWAY_STEP_S))
-        return self._told.is_set()
 
 
 class StreamRunner:
@@ -109,6 +81,7 @@ class StreamRunner:
         self._stop = threading.Event()
         self._other_models = threading.Event()
         self._tasks: dict[str, str] = {}  # of the models that are fed, by name
+        self._began_ns = 0  # monotonic time
         self._fed_ns = 0  # monotonic time of the last samples that came
         self._fed_end = 0  # index after them
         self._rate = 0.0  # samples a second of the wall's clock; 0 where that clock says nothing
@@ -123,6 +96,8 @@ class StreamRunner:
             except BaseException:
                 self._close()  # a port or a socket must not stay open behind a start that was refused
                 raise
+        else:
+            self._prepare_unopened()
 
     @property
     def reason(self) -> str:
@@ -173,14 +148,26 @@ class StreamRunner:
         self._tasks = tasks
         pipeline.use(manifests)
 
+    def _prepare_unopened(self) -> None:
+        """Where the settings say what will come, time passes from the start, and that nothing comes is an alarm like any other."""
+        try:
+            info = info_unopened(self.config)
+            if info is not None:
+                self._make(info, 1.0)
+        except EdgeAgentError:  # said when it is opened
+            self.pipeline = None
+
     def _prepare(self, source: Source) -> None:
         """Everything that needs to know the source's channels and rate. Once: a source that comes back must be the same."""
-        info = source.info
+        self._make(source.info, source.speed)
+
+    def _make(self, info: StreamInfo, speed: float) -> None:
         self.fs = info.fs
-        if math.isinf(source.speed):  # not paced: arrivals say nothing, only the recording knows its times
+        self._rate = 0.0 if math.isinf(speed) else info.fs * speed
+        if math.isinf(speed):  # not paced: arrivals say nothing, only the recording knows its times
             self.clock = RecordedClock(info.fs, info.began)
         else:
-            self.clock = LiveClock(info.fs, source.speed, info.delay_s)
+            self.clock = LiveClock(info.fs, speed, info.delay_s)
         stamp = Stamp(
             device=self._device,
             stream=self.config.name,
@@ -209,6 +196,7 @@ class StreamRunner:
     # -- the thread ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._began_ns = time.monotonic_ns()
         try:
             self._supervise()
         finally:
@@ -255,18 +243,23 @@ class StreamRunner:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             self._time_passes()
-            if self._stop.wait(min(left, AWAY_STEP_S)):
+            if self._stop.wait(min(left, STEP_S)):
                 return True
         self._time_passes()
         return self._stop.is_set()
 
     def _time_passes(self) -> None:
-        pipeline = self.pipeline
-        if pipeline is None or not self._fed_ns or not self._rate:
+        pipeline, clock = self.pipeline, self.clock
+        if pipeline is None or clock is None or not self._rate:
             return
         moment = Moment(time.monotonic_ns(), time.monotonic_ns())
-        away_s = (moment.arrived_ns - self._fed_ns) / 1e9 - AWAY_MARGIN_S
+        away_s = (moment.arrived_ns - (self._fed_ns or self._began_ns)) / 1e9 - AWAY_MARGIN_S
         until = self._fed_end + round(away_s * self._rate)
+        if not self._fed_ns and not pipeline.ring.end:
+            paces_itself = isinstance(self.config.source, FileSource | SimulatedSource)
+            if paces_itself or until < self.config.alarms.signal_lost_s * pipeline.fs:
+                return  # it is only starting: its first sample will be number 0
+            clock.arrived(0, self._began_ns)
         if until > pipeline.ring.end:
             self._send(pipeline.absent(until, moment), moment)
 
@@ -282,14 +275,13 @@ class StreamRunner:
         pipeline, clock = self.pipeline, self.clock
         assert pipeline is not None
         assert clock is not None
-        self._rate = 0.0 if math.isinf(source.speed) else pipeline.fs * source.speed
         offset: int | None = None
         looked = time.monotonic()
 
         def passes() -> None:
             """Until the first samples: whoever is waited for may stay away for a night, and no alarm may stand on him."""
             nonlocal looked
-            if offset is None and time.monotonic() - looked >= AWAY_STEP_S:
+            if offset is None and time.monotonic() - looked >= STEP_S:
                 looked = time.monotonic()
                 self._time_passes()
 
@@ -300,14 +292,16 @@ class StreamRunner:
             if offset is None:
                 # A source that came back counts from 0 again. What it missed is estimated from the clock, from the last
                 # sample that came: however often opening it failed in between.
-                cause = f"source lost: {reason}"
+                cause = f"source lost: {reason}" if self._fed_ns else "no samples since the start"
                 missed = 0
-                if self._fed_ns:
-                    rate = pipeline.fs * source.speed
-                    if not math.isinf(rate):
-                        missed = max(0, round((block.arrived_ns - self._fed_ns) / 1e9 * rate) - block.values.shape[1])
+                if self._fed_ns or pipeline.ring.end:
+                    away_s = (block.arrived_ns - (self._fed_ns or self._began_ns)) / 1e9
+                    missed = max(0, round(away_s * self._rate) - block.values.shape[1])
                     clock.restart()
-                offset = max(pipeline.ring.end, self._fed_end + missed) - block.first
+                begins = max(pipeline.ring.end, self._fed_end + missed)
+                offset = begins - block.first
+                if not self._fed_ns:
+                    self._fed_end = begins  # what nobody had sent yet is not lost
                 block = replace(block, lost_exact=False, lost_cause="")
                 self._online(reason)  # an open port is no signal yet
             if offset:

@@ -14,7 +14,7 @@ from edge_agent.alarms.opinion import Combiner
 from edge_agent.clock import StreamClock
 from edge_agent.errors import EdgeAgentError, RequestError
 from edge_agent.inference.judge import LoadedModel
-from edge_agent.pipeline import Pipeline
+from edge_agent.pipeline import AHEAD_S, OPINION_WITHIN_S, Pipeline
 
 ARGUMENTS = {"stream", "kind", "time", "sample"}
 
@@ -34,7 +34,13 @@ class SecondOpinion:
         if not isinstance(kind, str):
             raise RequestError("kind: of the alarm, a text, is wanted")
         combiner = self._of(models)
-        sample, said = pipeline.opinion(kind, _sample(pipeline.clock, pipeline.ring.end, arguments), combiner)
+        now = pipeline.ring.end
+        asked = _sample(pipeline.clock, now, arguments)
+        if asked is not None:
+            if arguments.get("time") is not None:
+                _in_reach((now - asked) / pipeline.fs)
+            asked = max(0, asked)
+        sample, said = pipeline.opinion(kind, asked, combiner)
         return {
             "kind": kind,
             "sample": sample,
@@ -83,4 +89,12 @@ def _at(clock: StreamClock, now: int, text: object) -> int:
     seconds = (asked - begin).total_seconds()
     if abs(seconds) > 1e9:
         raise RequestError("time: not in the time of this stream")
-    return max(0, round(seconds * per_s))
+    return round(seconds * per_s)
+
+
+def _in_reach(ago_s: float) -> None:
+    """Whoever asks with a time is answered in seconds; the pipeline knows samples alone."""
+    if ago_s > OPINION_WITHIN_S:
+        raise RequestError(f"time: {ago_s:.0f} s ago; no more than {OPINION_WITHIN_S:g} s back can be asked about")
+    if ago_s < -AHEAD_S:
+        raise RequestError(f"time: {-ago_s:.0f} s ahead of the stream; it has not come yet")

@@ -1,11 +1,13 @@
-"""What all tables of settings share: a table that refuses keys it does not know, the name of a host, the part of a topic."""
+"""What all tables of settings share: a table that refuses keys it does not know, the name of a host, the part of a topic, and the words
+in which a wrong value is told."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import unicodedata
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
@@ -55,3 +57,48 @@ def topic_part(name: str) -> str:
 
 
 Host = Annotated[str, AfterValidator(valid_host)]
+
+_KINDS = {
+    "string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false", "path": "a path",
+    "list": "a list", "tuple": "a list", "set": "a list", "frozen_set": "a list", "datetime": "a date and time", "date": "a date",
+}  # fmt: skip
+_TABLES = ("model", "model_attributes", "dict", "dataclass", "mapping")
+PATTERNS = {
+    r"^[a-z0-9][a-z0-9-]{0,63}$": "lower-case letters, digits and '-', 64 at most",
+    r"^[0-9]{1,6}\.[0-9]{1,6}\.[0-9]{1,6}$": "three numbers with points between, as 1.0.0",
+    r"^/[^\s]*$": "a path that begins with '/', without blanks",
+    r"^[A-Za-z0-9_.-]{1,64}$": "letters, digits, '_', '.' and '-', 64 at most",
+    r"^((usb|pci)?(:[0-9]{1,2})?)$": "'usb', 'pci', ':0', 'usb:0' or 'pci:0' (or another number), or nothing",
+}
+"""What the patterns of the settings and of a manifest ask for, in words."""
+
+
+def in_words(wrong: Mapping[str, Any], *, table: str = "a table") -> str:
+    """One of ``ValidationError.errors()`` for who wrote the value, not for who wrote the model: after the value's place and a colon.
+
+    ``table``: what a table is called there (JSON: an object).
+    """
+    kind, context = str(wrong["type"]), wrong.get("ctx", {})
+    base = kind.removesuffix("_type").removesuffix("_parsing")
+    if kind == "extra_forbidden":
+        return "no such key"
+    if kind == "missing":
+        return "is missing"
+    if kind == "int_from_float":
+        return "should be a whole number"
+    if kind != base and base in _TABLES:
+        return f"should be {table}"
+    if kind != base and base in _KINDS:
+        return f"should be {_KINDS[base]}"
+    if kind == "too_short":
+        return f"should have at least {context['min_length'] if context['min_length'] > 1 else 'one'}"
+    if kind == "too_long":
+        return f"should have at most {context['max_length']}"
+    if kind == "string_pattern_mismatch":
+        return f"should be {PATTERNS.get(context['pattern'], 'of the form ' + context['pattern'])}"
+    if kind == "union_tag_invalid":
+        return f"{context['discriminator']} should be one of {context['expected_tags']}, not '{context['tag']}'"
+    if kind == "union_tag_not_found":
+        return f"{context['discriminator']} is missing"
+    message = str(wrong["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return re.sub(r"^(Input|String|List|Value) (should|is) ", r"\2 ", message)

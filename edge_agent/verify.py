@@ -1,7 +1,7 @@
 """``replay --verify``: a monitor's alarms, each with a second opinion, from the recordings they were raised in.
 
-A line of the file is a record, the kind of alarm and its time, separated by commas or blanks; the time in seconds or as hh:mm:ss from the
-recording's beginning. The recording goes through the daemon's own pipeline with all its leads, once, and only as far as the last alarm
+A line of the file is a record, the kind of alarm and its time, separated by commas or blanks; the time in seconds, mm:ss or hh:mm:ss from
+the recording's beginning. The recording goes through the daemon's own pipeline with all its leads, once, and only as far as the last alarm
 asked about. Answers come in the order of the lines; a line that cannot be answered is named, and takes none of the others with it.
 """
 
@@ -66,8 +66,16 @@ def read_questions(path: Path) -> list[Question | Unanswered]:
     """Every line that is neither empty nor a comment (#); a record is looked for beside the file, too."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise SourceError(f"{path}: cannot be read ({error})") from None
+    except FileNotFoundError:
+        raise SourceError(
+            f"{path}: no such file", remedy="a monitor's alarms, a line each: record, kind of alarm, time"
+        ) from None
+    except IsADirectoryError:
+        raise SourceError(f"{path}: is a folder", remedy="name the file in it") from None
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except ValueError:  # UnicodeDecodeError
+        raise SourceError(f"{path}: is not text in UTF-8", remedy="a line is: record, kind of alarm, time") from None
     asked: list[Question | Unanswered] = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -104,13 +112,13 @@ def _there(record: Path) -> bool:
 
 
 def _seconds(text: str, path: Path, number: int) -> float:
-    try:
-        parts = [float(part) for part in text.split(":")]
+    try:  # float reads the digits of any script
+        parts = [float(part) for part in text.split(":")] if text.isascii() else []
     except ValueError:
         parts = []
     whole = all(part < 60 for part in parts[1:]) and all(part == int(part) for part in parts[:-1] if part < 1e9)
     if not 1 <= len(parts) <= 3 or any(not 0 <= part < 1e9 for part in parts) or not whole:
-        raise SourceError(f"{path}:{number}: {text!r} is no time", remedy="seconds, or hh:mm:ss")
+        raise SourceError(f"{path}:{number}: {text!r} is no time", remedy="seconds, mm:ss or hh:mm:ss is wanted")
     seconds = 0.0
     for part in parts:
         seconds = seconds * 60 + part

@@ -27,7 +27,7 @@ MAY_KNOW = {
     "annotation_files": {"errors"},
     "sources": {"config", "errors", "journey", "ports", "section", "signal", "stanza"},
     "alarms": {"errors", "events", "inference", "journey", "section", "signal", "stamp"},
-    "outputs": {"config", "errors", "events", "journey", "latency", "section", "sources"},
+    "outputs": {"annotation_files", "config", "errors", "events", "journey", "latency", "section", "sources"},
 }
 READ_THE_ENVIRONMENT = {
     "edge_agent.config": "settings",

@@ -309,6 +309,56 @@ def test_check_looks_into_scripts_and_boards(run: Run, tmp_path: Path) -> None:
         assert word in said.err
 
 
+def test_check_says_all_of_it_at_once_each_with_its_stream(run: Run, tmp_path: Path) -> None:
+    """A limit that is wrong hides no model and no recording, and one model not the next."""
+    (tmp_path / "empty.csv").write_text("", encoding="utf-8")
+    (tmp_path / "slow.csv").write_text("II\n1\n2\n", encoding="utf-8")
+    (tmp_path / "c.toml").write_text(
+        '[recorder]\nfolder = "empty.csv/recordings"\n'
+        '[[stream]]\nname = "a"\nmodels = ["nope", "none"]\n[stream.source]\ntype = "file"\npath = "empty.csv"\n'
+        '[[stream]]\nname = "b"\nmodels = ["nope"]\n[stream.source]\ntype = "file"\npath = "slow.csv"\nfs = 10\n'
+        '[stream.alarms]\nasystole_s = 1\noff = "asystole"\n'
+        '[[stream]]\nname = "c"\nmodels = []\n[stream.source]\ntype = "file"\npath = "gone.csv"\n'
+        '[[stream]]\nname = "d"\nmodels = "ecg"\n[stream.source]\ntype = "serial"\nport = 3\n',
+        encoding="utf-8",
+    )
+    said = run("check", "c.toml")
+    assert said.status == 1
+    found = [line.removeprefix("  - ") for line in said.err.splitlines()[1:]]
+    assert sorted(line.split(": ")[0] for line in found) == [
+        "recorder.folder",
+        "stream[0] (a).models",
+        "stream[0] (a).models",
+        "stream[0] (a).source",
+        "stream[1] (b).alarms.asystole_s",
+        "stream[1] (b).alarms.off",
+        "stream[1] (b).models",
+        "stream[1] (b).source",
+        "stream[2] (c).source.path",
+        "stream[3] (d).models",
+        "stream[3] (d).source.columns",
+        "stream[3] (d).source.fs",
+        "stream[3] (d).source.port",
+    ]
+    assert any("the file is empty" in line for line in found)
+    assert any("empty.csv is no folder" in line for line in found)
+    assert said.err.splitlines()[0] == "edge-agent: c.toml: 13 problems"
+
+
+def test_check_warns_of_a_folder_that_another_user_may_write_into(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.toml").write_text(
+        '[recorder]\nfolder = "new/recordings"\n' + SIMULATED.format("models = []"), encoding="utf-8"
+    )
+    assert "recorder" not in run("check", "c.toml").err
+    monkeypatch.setattr("edge_agent.check.os.access", lambda *_: False)
+    said = run("check", "c.toml")
+    assert said.status == 0
+    assert "edge-agent: warning: recorder.folder: " in said.err
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_model_that_only_one_stream_names_is_looked_for(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     stream = '[[stream]]\nname = "{}"\n{}\n[stream.source]\ntype = "simulated"\n'

@@ -138,6 +138,36 @@ def test_the_node_red_flow_is_whole() -> None:
     assert nodes["ea-in"]["qos"] == "1"
 
 
+def test_the_lights_of_a_killed_agent_go_out_with_its_session(program: Program) -> None:
+    """The flow's own function, in node alone: an agent that was killed clears nothing."""
+    flow = json.loads((FOLDER / "node-red-flow.json").read_text(encoding="utf-8"))
+    nodes = {node["id"]: node for node in flow}
+    assert nodes["ea-info"]["topic"] == "edge-agent/+/bridge/info"
+    assert nodes["ea-info"]["wires"] == [["ea-light"]]
+
+    def said(session: str, state: str, bed: str = "bed1") -> dict[str, Any]:
+        payload = {"id": "a0", "priority": "high", "kind": "asystole", "session": session, "state": state}
+        return {"topic": f"edge-agent/icu7/{bed}/alarm", "payload": payload}
+
+    info = {"topic": "edge-agent/icu7/bridge/info", "payload": {"session": "s2"}}
+    messages = [
+        said("s1", "suppressed"), said("s1", "raised"), said("s1", "raised") | {"topic": "edge-agent/icu8/bed1/alarm"},
+        said("s2", "raised", "bed2"), info, info, said("s2", "cleared", "bed2"),
+    ]  # fmt: skip
+    script = (
+        "const kept = {}; const context = { get: (key) => kept[key], set: (key, value) => { kept[key] = value; } };"
+        "const take = new Function('msg', 'context', process.argv[1]);"
+        "const seen = JSON.parse(process.argv[2]).map((msg) => take(msg, context)).flat(2).filter(Boolean);"
+        "console.log(JSON.stringify(seen.map((one) => [one.topic, one.payload.on])));"
+    )
+    command = [program("node"), "-e", script, nodes["ea-light"]["func"], json.dumps(messages)]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert json.loads(ran.stdout) == [
+        ["ward/light/icu7/bed1", True], ["ward/light/icu8/bed1", True], ["ward/light/icu7/bed2", True],
+        ["ward/light/icu7/bed1", False], ["ward/light/icu7/bed2", False],
+    ]  # fmt: skip
+
+
 def test_the_node_red_flow(broker: Broker, tmp_path: Path) -> None:
     binary = node_red()
     folder = tmp_path / "node-red"

@@ -65,6 +65,32 @@ def test_a_pipe_that_is_read_gets_every_event(tmp_path: Path) -> None:
     assert sum(json.loads(line)["schema"] == "edge-agent/beat/1" for line in read) > 15
 
 
+@pytest.mark.parametrize("broken", ["nowhere.csv", "folder"])
+def test_a_recording_that_cannot_be_opened_leaves_the_events_of_an_earlier_one(
+    broken: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "folder").mkdir()
+    out = tmp_path / "out.jsonl"
+    command = ["replay", str(tmp_path / broken), "--models", "none", "--quiet", "--events", str(out)]
+    assert main(command) == 1
+    assert not out.exists()
+    out.write_text("of an earlier one\n", encoding="utf-8")
+    assert main(command) == 1
+    assert out.read_text(encoding="utf-8") == "of an earlier one\n"
+    (tmp_path / "asked.txt").write_text(f"{broken} vtach 00:10\n", encoding="utf-8")
+    assert main(["replay", "--verify", str(tmp_path / "asked.txt"), "--models", "none", "--events", str(out)]) == 1
+    assert out.read_text(encoding="utf-8") == "of an earlier one\n"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_recording_of_which_nothing_is_said_leaves_an_empty_file(tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("of an earlier one\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("time,II\n" + "".join(f"{i / 250:.3f},0\n" for i in range(5)), encoding="utf-8")
+    assert main(["replay", str(tmp_path / "a.csv"), "--models", "none", "--quiet", "--events", str(out)]) == 0
+    assert "earlier" not in out.read_text(encoding="utf-8")
+
+
 def test_a_hole_in_a_recording_is_an_exact_gap(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     assert main(["replay", str(heart(tmp_path, hole=True)), "--models", "none", "--quiet", "--events", str(out)]) == 0

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from edge_agent import config, events
+from edge_agent.asked import Asked
 from edge_agent.errors import ConfigError, EdgeAgentError, SourceBroken, SourceLost
 from edge_agent.inference.judge import Judge
 from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block
 from edge_agent.replay import Settings, run_blocks
-from edge_agent.runner import AWAY_MARGIN_S, Asked, StreamRunner
+from edge_agent.runner import AWAY_MARGIN_S, StreamRunner
 from edge_agent.sources.base import Counts, Signal, Source, StreamInfo
 from edge_agent.sources.open import open_recording, open_source
 from edge_agent.sources.paced import RecordingReader
@@ -211,6 +212,57 @@ def test_alarms_do_not_stand_on_a_client_that_has_gone() -> None:
         assert gap.first == 1000
         assert pipeline.ring.end == 2000 + gap.lost
     assert told(run).count(("signal_lost", "raised")) == 1
+
+
+def test_a_client_that_never_came_is_a_signal_that_is_lost() -> None:
+    """After a crash and a start again with the client away, somebody must be told that this bed is not watched."""
+    port = free_port()
+    source = {"type": "tcp", "port": port, "fs": FS, "columns": ["II", "ABP"], "silent_s": 20.0}
+    text = {"source": source, "alarms": {"signal_lost_s": 1.0}}
+    with Run(open_source(config.StreamConfig.model_validate({"name": "bed", **text})), text) as run:
+        began = time.monotonic()
+        wait_for(lambda: told(run), "the alarm")
+        assert told(run) == [("signal_lost", "raised")]
+        assert time.monotonic() - began > 1.0
+        (alarm,) = (one for one in run.events if isinstance(one, events.Alarm))
+        assert alarm.time is not None
+        assert abs(alarm.time.timestamp() - (time.time() - AWAY_MARGIN_S)) < 5.0
+        with _talks(port, 0, 1000):
+            wait_for(lambda: ("signal_lost", "cleared") in told(run), "its end")
+            wait_for(lambda: run.runner.counters.samples == 1000, "the samples")
+        (gap,) = run.gaps()
+        assert (gap.first, gap.exact, gap.cause) == (0, False, "no samples since the start")
+        assert gap.lost >= FS
+        pipeline = run.runner.pipeline
+        assert pipeline is not None
+        assert pipeline.ring.end == gap.lost + 1000
+        assert run.runner.health().lost_samples == 0  # nobody had sent them
+    assert told(run).count(("signal_lost", "raised")) == 1
+
+
+@pytest.mark.parametrize("resample", [None, 250.0])
+def test_a_board_that_was_never_there_is_a_signal_that_is_lost(resample: float | None, tmp_path: Path) -> None:
+    source = {"type": "board", "board": "cyton", "port": str(tmp_path / "none"), "wait_for_port": True}
+    text = {"source": source, "alarms": {"signal_lost_s": 1.0}, "signals": {}}
+    if resample is not None:
+        source |= {"type": "serial", "fs": 500.0, "columns": ["II"]}
+        del source["board"]
+        text["resample"] = resample
+    with Run(None, text) as run:
+        wait_for(lambda: ("signal_lost", "raised") in told(run), "the alarm")
+        assert run.said[-1][0] == "offline"
+        assert run.runner.fs == 250
+
+
+def test_one_that_comes_soon_begins_with_number_0() -> None:
+    port = free_port()
+    source = {"type": "tcp", "port": port, "fs": FS, "columns": ["II", "ABP"], "silent_s": 20.0}
+    text = {"source": source, "alarms": {"signal_lost_s": 60.0}}
+    with Run(open_source(config.StreamConfig.model_validate({"name": "bed", **text})), text) as run:
+        time.sleep(AWAY_MARGIN_S + 0.6)
+        with _talks(port, 0, 100):
+            wait_for(lambda: run.runner.counters.samples == 100, "the samples")
+        assert run.gaps() == []
 
 
 def test_a_source_that_asks_is_told_of_the_end_and_time_passes_only_in_its_own_thread() -> None:

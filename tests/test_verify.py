@@ -13,7 +13,7 @@ import pytest
 from edge_agent.alarms.combiner import combiner_of
 from edge_agent.cli import main
 from edge_agent.clock import RecordedClock
-from edge_agent.errors import RequestError
+from edge_agent.errors import RequestError, SourceError
 from edge_agent.inference.artifact import load, open_engine, verify
 from edge_agent.inference.judge import load_models, shipped_models
 from edge_agent.pipeline import OPINION_WITHIN_S
@@ -44,6 +44,16 @@ def test_lines_by_comma_or_blank_and_times_in_seconds_or_hours(tmp_path: Path) -
     ]
 
 
+def test_a_file_of_questions_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"\xff\xfe")
+    for name, said in (("none.txt", "no such file"), (".", "is a folder"), ("latin.txt", "is not text in UTF-8")):
+        with pytest.raises(SourceError) as caught:
+            read_questions(tmp_path / name)
+        assert said in str(caught.value)
+        assert "Errno" not in str(caught.value)
+        assert "codec" not in str(caught.value)
+
+
 def test_a_record_is_looked_for_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "a1.hea").touch()
     (tmp_path / "alarms.txt").write_text("a1 asystole 1\n")
@@ -59,7 +69,7 @@ def test_a_record_is_looked_for_beside_the_file(tmp_path: Path) -> None:
         ("a1 asystole soon", "'soon' is no time"),
         ("a1 asystole 0:02:75", "no time"), ("a1 asystole 0:75:02", "no time"), ("a1 asystole 0:1.5:02", "no time"),
         ("a1 asystole nan:00", "no time"), ("a1 asystole -3", "no time"), ("a1 asystole 1:2:3:4", "no time"),
-        ("a1 asystole nan", "no time"),
+        ("a1 asystole nan", "no time"), ("a1 asystole １５０", "seconds, mm:ss or hh:mm:ss"), ("a1 asystole 2:३0", "no time"),
     ],
 )  # fmt: skip
 def test_a_line_that_is_wrong_is_named(tmp_path: Path, line: str, wrong: str) -> None:
@@ -242,6 +252,8 @@ def test_a_monitor_s_alarm_is_answered_within_a_second(broker: Broker, tmp_path:
             ({"stream": "nobody", "kind": "asystole"}, "no such stream"),
             ({"stream": "bed", "kind": "asystole", "sample": 10**12}, "has not come yet"),
             ({"stream": "bed", "kind": "asystole", "soon": 1}, "unknown: 'soon'"),
+            ({"stream": "bed", "kind": "asystole", "time": "2020-01-01T00:00:00Z"}, " s ago; no more than 60 s back"),
+            ({"stream": "bed", "kind": "asystole", "time": "2040-01-01T00:00:00Z"}, " s ahead of the stream"),
         ):
             answer, _ = asker.ask(**arguments)
             assert answer["status"] == "error"

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import Field, ValidationError, field_serializer
+from pydantic import Field, ValidationError, field_serializer, model_validator
 
 from edge_agent.events import AlarmKind, Priority
 from edge_agent.section import Section
+
+APART: tuple[tuple[AlarmKind, str, AlarmKind, str], ...] = (
+    ("pause", "pause_s", "asystole", "asystole_s"),
+    ("bradycardia", "bradycardia_per_min", "tachycardia", "tachycardia_per_min"),
+    ("hypotension", "hypotension_mean_mmhg", "hypertension", "hypertension_mean_mmhg"),
+    ("hypotension", "hypotension_mean_mmhg", "hypertension", "hypertension_systolic_mmhg"),
+    ("hypotension", "hypotension_systolic_mmhg", "hypertension", "hypertension_systolic_mmhg"),
+)
+"""An alarm's limit that must lie below another's: else the first could never be, or every value would be one of the two. A mean is never
+above its systolic pressure, so a low mean is held against a high systolic one, too."""
 
 
 class AlarmLimits(Section):
@@ -49,6 +59,19 @@ class AlarmLimits(Section):
         default_factory=dict, description="Priority by alarm, where it is not the usual one."
     )
 
+    @model_validator(mode="after")
+    def _apart(self) -> AlarmLimits:
+        for low_kind, low, high_kind, high in APART:
+            below, above = getattr(self, low), getattr(self, high)
+            if None in (below, above) or self.off & {low_kind, high_kind}:
+                continue
+            same = (
+                low == "pause_s"
+            )  # many a ward counts an asystole from three seconds: then no pause is left, and that is all
+            if below > above or (below == above and not same):
+                raise ValueError(f"{low} ({below:g}) must be below {high} ({above:g}): set the two together")
+        return self
+
     @field_serializer("off", "latching")
     def _in_order(self, kinds: frozenset[str]) -> list[str]:
         return sorted(kinds)
@@ -64,4 +87,5 @@ def changed(limits: AlarmLimits, given: object) -> AlarmLimits:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         known = f"; known: {', '.join(AlarmLimits.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        raise ValueError(f"{place}: {first['msg'].removeprefix('Value error, ')}{known}") from None
+        what = first["msg"].removeprefix("Value error, ") + known
+        raise ValueError(f"{place}: {what}" if place else what) from None

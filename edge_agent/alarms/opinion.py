@@ -152,16 +152,17 @@ def _asystole(signs: Signs) -> Opinion:
         if pause >= PAUSE_S:
             silent[lead.name] = round(pause, 1)
         elif lead.usual >= 0.8 and lead.quality >= 0.5 and _plainly_beating(lead):
-            return _says(signs, 0.1, "another lead goes on beating", lead=lead.name)
+            others = any(one is not lead and (_silence(one) >= PAUSE_S or _dead(one)) for one in signs.leads)
+            return _says(signs, 0.1, f"{'another' if others else 'a'} lead goes on beating", lead=lead.name)
     dead = [lead.name for lead in signs.leads if _dead(lead)]
     if not silent and not dead:
         return _says(signs, 0.1, "no lead falls silent")
     through = [one.channel for one in signs.pulses if one.longest_s < PAUSE_S]
     if through:
-        return _says(signs, 0.1, "pulses go through the pause", silent_s=silent, channels=through)
+        return _says(signs, 0.1, "pulses go through the pause", unlike_usual_s=silent, channels=through)
     if not silent:  # its fall was long ago: no news of a heart, and none of its standing still
         return Opinion("cannot say", 0.5, "the lead is a still line", {"leads_still": dead, **_seen(signs)})
-    return _says(signs, 0.9, "silent", silent_s=silent)
+    return _says(signs, 0.9, "silent", unlike_usual_s=silent)
 
 
 def _silence(lead: Lead) -> float:

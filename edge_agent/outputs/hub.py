@@ -55,9 +55,16 @@ class Outputs:
         self._in_order = InOrder()
         self.page: Page | None = None
         """Hears everything, and says where an alarm's picture will be."""
-        self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
+        # First of all: it is here that a second agent is refused, which must not have repaired what the first is recording.
+        outbox, self._outbox_fault = _outbox(settings)
+        try:
+            self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
+            self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
+        except BaseException:
+            if outbox is not None:
+                outbox.close()
+            raise
         device, base = settings.device.id, settings.mqtt.base
-        self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
         self._requests: Requests | None = None
         if settings.requests.enabled:
             self._requests = Requests(f"{base}/{device}", answer, lambda *said: self.mqtt.once(*said))
@@ -65,7 +72,6 @@ class Outputs:
         at_home = settings.home_assistant
         if at_home.enabled:
             listen[f"{at_home.prefix}/status"] = self._home_assistant_said
-        outbox, self._outbox_fault = _outbox(settings)
         self.mqtt = MqttPublisher(
             settings.mqtt,
             device,
@@ -155,7 +161,7 @@ class Outputs:
             self.recorder.stop()
         return said
 
-    def _home_assistant_said(self, payload: bytes) -> None:
+    def _home_assistant_said(self, _: str, payload: bytes) -> None:
         """It started again and has forgotten everything: the discovery first, then the states that it wants to see."""
         if payload == b"online":
             self.mqtt.retained_again()

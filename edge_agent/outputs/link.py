@@ -53,11 +53,12 @@ class Link:
         offline: bytes,
         on_up: Callable[[], None],
         on_acknowledged: Callable[[int, int, int], None],
-        listen: Mapping[str, Callable[[bytes], None]],
+        listen: Mapping[str, Callable[[str, bytes], None]],
     ) -> None:
         """``offline`` is the will, ``online`` the birth: one topic for both, because MQTT keeps order per topic only.
         ``on_up`` sets ``up`` itself, in one step with its own note of it. ``on_acknowledged``: which connection, which message,
-        and the broker's reason (128 and more: refused). ``listen``: topics to subscribe to at every connect, and who is told."""
+        and the broker's reason (128 and more: refused). ``listen``: topics to subscribe to at every connect, and who is told;
+        a last part ``+`` stands for any."""
         self._config = config
         self._client_id = client_id
         self._state_topic, self._online, self._offline = state_topic, online, offline
@@ -286,9 +287,10 @@ class Link:
     def _heard(self, client: Any, userdata: Any, message: Any) -> None:
         if message.retain and message.topic.startswith(self._config.base):
             return  # a request that somebody retained would be carried out at every connect
-        told = self._listen.get(message.topic)
+        topic = message.topic
+        told = self._listen.get(topic) or self._listen.get(f"{topic.rpartition('/')[0]}/+")
         if told is not None:
-            told(message.payload)
+            told(topic, message.payload)
 
     def _say(self, level: int, state: str, text: str) -> None:
         """Once for each change: a broker that is away for a night must not fill the journal."""

@@ -92,7 +92,7 @@ class Metrics:
             from prometheus_client import CollectorRegistry, start_http_server
         except ImportError:
             raise OutputError(
-                "metrics: prometheus_client is not installed", remedy="pip install 'edge-biosignal-agent[metrics]'"
+                "metrics: prometheus_client is not installed", remedy="in the checkout: pip install '.[metrics]'"
             ) from None
         registry = CollectorRegistry()
         registry.register(_Collector(health))

@@ -98,7 +98,7 @@ class MqttPublisher:
         outbox: Outbox | None = None,
         *,
         latency: LatencyBook | None = None,
-        listen: Mapping[str, Callable[[bytes], None]] | None = None,
+        listen: Mapping[str, Callable[[str, bytes], None]] | None = None,
         beats_wait_s: float = 0.0,
     ) -> None:
         """``beats_wait_s``: beats of QoS 1 may wait so long to be written together, for the sake of an SD card."""

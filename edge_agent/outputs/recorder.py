@@ -26,7 +26,7 @@ from edge_agent.config import RecorderConfig
 from edge_agent.errors import OutputError
 from edge_agent.journey import Block
 from edge_agent.outputs.mit_annotations import Annotation
-from edge_agent.outputs.segment import Place, Segment, is_torn, repair
+from edge_agent.outputs.segment import FRESH, Place, Segment, is_torn, repair
 from edge_agent.sources.base import StreamInfo
 
 log = logging.getLogger(__name__)
@@ -317,7 +317,7 @@ class Recorder:
                 log.warning(
                     "%s: was cut off and cannot be repaired now (%s); the next start tries again", place.base, why
                 )
-        for left in self._config.folder.glob("*/*.hea.new"):  # of a header that was not replaced any more
+        for left in self._config.folder.glob(f"*/*{FRESH}"):  # of a file that was not replaced any more
             with suppress(OSError):
                 left.unlink()
 

@@ -10,10 +10,10 @@ import contextlib
 import json
 import logging
 import queue
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 from edge_agent.errors import RequestError
@@ -22,6 +22,8 @@ from edge_agent.events import Response
 log = logging.getLogger(__name__)
 
 KINDS = ("info", "reload", "measure", "mark", "silence", "acknowledge", "limits", "verify")
+PLAIN = re.compile("[a-z_]{1,32}")
+"""Names that are answered: the answer's topic ends with what somebody wrote."""
 MOST_BYTES = 4096
 WAITING = 32
 BURST = 20
@@ -61,9 +63,7 @@ class Requests:
         self._refusals = Bucket(1, 1.0)
         self._waiting: queue.Queue[tuple[str, bytes] | None] = queue.Queue(WAITING)
         self._thread = threading.Thread(target=self._run, name="requests", daemon=True)
-        self.listen: dict[str, Callable[[bytes], None]] = {
-            f"{root}/bridge/request/{kind}": partial(self._take, kind) for kind in KINDS
-        }
+        self.listen: dict[str, Callable[[str, bytes], None]] = {f"{root}/bridge/request/+": self.heard}
 
     def start(self) -> None:
         self._thread.start()
@@ -72,6 +72,12 @@ class Requests:
         if self._thread.is_alive():
             self._waiting.put(None)
             self._thread.join(1.0)
+
+    def heard(self, topic: str, payload: bytes) -> None:
+        """Of any name: one that is misspelt is answered, too, if it is fit to be part of a topic."""
+        kind = topic.rpartition("/")[2]
+        if PLAIN.fullmatch(kind):
+            self._take(kind, payload)
 
     def _take(self, kind: str, payload: bytes) -> None:
         """From the network's thread: note it, or refuse it for being one too many.
@@ -101,6 +107,8 @@ class Requests:
             if given is not None and (not isinstance(given, str) or len(given) > LONGEST_TRANSACTION):
                 raise RequestError(f"transaction: a text of at most {LONGEST_TRANSACTION} characters is wanted")
             transaction = given
+            if kind not in KINDS:
+                raise RequestError(f"there is no request {kind!r}; there are: {', '.join(KINDS)}")
             data = self._answer(kind, arguments)
         except RequestError as error:
             return Response(status="error", error=error.what, transaction=transaction)

@@ -1,7 +1,8 @@
 """One WFDB record, written as the signal comes: 16-bit samples, and annotations beside them.
 
 A power cut leaves a header without a length, samples that end anywhere and annotations without an end: ``repair`` makes a sound
-record of that.
+record of that. Annotations come in the order in which they became known, and a rhythm's begin long after the beats that it
+is dated before; so they are put in order when the segment is closed or repaired.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
+from edge_agent.annotation_files import mit
 from edge_agent.journey import Samples
 from edge_agent.outputs.mit_annotations import END, Annotation, Encoder
 from edge_agent.sources.base import Signal
@@ -25,6 +28,8 @@ INVALID = -32768
 GAIN = {"mV": 1000.0, "mmHg": 50.0}
 """Units of the converter per physical unit: one microvolt, 0.02 mmHg; the range is +-32 mV, +-655 mmHg."""
 OTHER_GAIN = 200.0
+FRESH = ".new"
+"""Behind the name of a file that is to replace another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,8 @@ class Segment:
             self._ann = undo.enter_context(place.file(ANNOTATOR).open("wb", buffering=0))
             undo.pop_all()
         self._encoder = Encoder()
+        self._latest = 0
+        self._rising = True
         self._initial = np.zeros(len(signals), np.int64)
         self._sums = np.zeros(len(signals), np.int64)
 
@@ -95,6 +102,8 @@ class Segment:
     def annotate(self, annotation: Annotation) -> None:
         at = annotation.sample - self.first
         if at >= 0:
+            self._rising = self._rising and at >= self._latest
+            self._latest = max(self._latest, at)
             self._write(
                 self._ann.fileno(),
                 self._encoder.encode(
@@ -119,6 +128,8 @@ class Segment:
         finally:
             self._dat.close()
             self._ann.close()
+        if not self._rising:
+            put_in_order(self.place)
         lines = header_lines(self.place, self._header, self.end - self.first, self._initial, self._sums)
         write_header(self.place, lines)
 
@@ -159,14 +170,27 @@ def header_lines(place: Place, lines: Sequence[str], samples: int, initial: np.n
 
 
 def write_header(place: Place, lines: Sequence[str]) -> None:
-    """In one step: a reader, and a power cut, meet the old one or the new one, and a disk that refuses keeps the old one."""
-    fresh = place.file("hea.new")
+    """Whole or not at all."""
+    _replace(place, "hea", ("\n".join(lines) + "\n").encode("ascii", "replace"))
+
+
+def put_in_order(place: Place) -> None:
+    """The annotations by time, as every reader of such files expects them; those of one sample stay in the order they came in."""
     try:
-        with fresh.open("w", encoding="ascii", errors="replace") as file:
-            file.write("\n".join(lines) + "\n")
+        _replace(place, ANNOTATOR, mit.render(mit.parse(place.file(ANNOTATOR).read_bytes())))
+    except ValueError:  # somebody else's, or damaged: a reader will say so, and nothing of it is thrown away
+        return
+
+
+def _replace(place: Place, ending: str, data: bytes) -> None:
+    """In one step: a reader, and a power cut, meet the old one or the new one, and a disk that refuses keeps the old one."""
+    fresh = place.file(f"{ending}{FRESH}")
+    try:
+        with fresh.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())  # before the name: else the cut may leave the new name with nothing in it
-        fresh.replace(place.file("hea"))
+        fresh.replace(place.file(ending))
     except OSError:
         with suppress(OSError):
             fresh.unlink(missing_ok=True)
@@ -212,13 +236,24 @@ def repair(place: Place) -> bool:
         os.truncate(place.file("dat"), samples * 2 * channels)
     with place.file(ANNOTATOR).open("a+b", buffering=0) as annotations:
         annotations.seek(0)
-        annotations.truncate(len(_whole(annotations.read())))
+        whole = _whole(annotations.read())
+        annotations.truncate(len(whole))
         Segment._write(
             annotations.fileno(), END
         )  # in place of what was cut off, mostly: even a full disk has room for it there
         os.fsync(annotations.fileno())
+    if not _is_rising(whole):
+        put_in_order(place)
     write_header(place, header)
     return True
+
+
+def _is_rising(raw: bytes) -> bool:
+    try:
+        samples = [one.sample for one in mit.parse(raw)]
+    except ValueError:
+        return True  # nothing that could be put in order
+    return all(a <= b for a, b in pairwise(samples))
 
 
 def _whole(raw: bytes) -> bytes:

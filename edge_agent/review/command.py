@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shlex
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -146,6 +148,13 @@ def _strip(arguments: argparse.Namespace, state: Path) -> int:
     library = Library(arguments.path, state, models=False)
     try:
         opened = library.open(next(iter(library.names())))
+        opened.merged()
+        if opened.found.state != "whole":
+            print(
+                f"{opened.name}: not labelled yet, or not to its end, so the strip may lack labels and alarms: open it once with"
+                f" `edge-agent review {shlex.quote(str(arguments.path))}`, which finds and keeps them",
+                file=sys.stderr,
+            )
         first, stop = round(begin * opened.waves.fs), min(opened.waves.samples, round(end * opened.waves.fs))
         if first >= stop:
             raise SourceError(f"the recording is {opened.waves.samples / opened.waves.fs:g} s long")

@@ -13,6 +13,7 @@ from edge_agent.sources.base import Signal
 
 MM_PER_S = 25.0
 MM_PER_UNIT = {"mV": 10.0, "mmHg": 0.5}
+SCALES = "25 mm/s · 10 mm/mV · 10 mm per 20 mmHg"
 LONGEST_S = 120.0
 ROW_MM = 40.0
 TALLEST_MM = 120.0
@@ -45,13 +46,14 @@ def strip(
     tops = [TOP_MM + sum(rows[:n]) for n in range(len(rows))]
     floor = TOP_MM + sum(rows)
     height = floor + 8
+    footer = " · ".join(part for part in (below[:250], SCALES) if part)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{width + 2 * LEFT_MM:.2f}mm" height="{height:.2f}mm" '
         f'viewBox="{-LEFT_MM:g} 0 {width + 2 * LEFT_MM:.2f} {height:.2f}" font-family="sans-serif" font-size="3">',
         f"<title>{_text(title)}</title>",
         f'<rect x="{-LEFT_MM:g}" width="100%" height="100%" fill="#fff"/>',
         f'<text x="0" y="4" font-size="3.6">{_text(title)}</text>',
-        f'<text x="0" y="{height - 2:.2f}" fill="#333">{_text(below)} · 25 mm/s · 10 mm/mV · 10 mm per 20 mmHg</text>',
+        f'<text x="0" y="{height - 2:.2f}" fill="#333">{_text(footer)}</text>',
         *_grid(width, TOP_MM, sum(rows)),
     ]
     for row, i in enumerate(shown):

@@ -36,8 +36,11 @@ def beside(record: Path) -> Path | None:
 
 
 def take(base: sqlite3.Connection, path: Path, channels: Sequence[str]) -> int:
-    """Into findings that are empty. How many beats there are. Raises SourceError."""
-    found = mit.read(path)
+    """Into findings that are empty. How many beats there are. Raises SourceError.
+
+    While they are being written they stand in the order in which they became known, afterwards by time.
+    """
+    found = sorted(mit.read(path), key=lambda one: one.sample)
     kinds = set(get_args(AlarmKind))
 
     def name(number: int) -> str:

@@ -29,7 +29,7 @@ IDLE_S = 10.0
 
 def missing() -> OutputError:
     return OutputError(
-        "the page needs packages that are not installed", remedy="pip install 'edge-biosignal-agent[review]'"
+        "the page needs packages that are not installed", remedy="in the checkout: pip install '.[review]'"
     )
 
 

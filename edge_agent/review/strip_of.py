@@ -13,8 +13,10 @@ def strip_of(opened: Open, first: int, end: int) -> str:
     waves = opened.waves
     merged, _ = opened.merged()
     notes = []
+    by_person = False
     for beat in merged.beats(first, end, MOST_NOTES) or []:
         if not beat.deleted:
+            by_person = by_person or bool(beat.act)
             text = (beat.label or "·") + ("*" if beat.act else "")
             notes.append(picture.Note(beat.sample, text, picture.COLOURS.get(beat.label or "", "#000")))
     for alarm in opened.found.alarms(first, end):
@@ -23,7 +25,7 @@ def strip_of(opened: Open, first: int, end: int) -> str:
     seconds = first / waves.fs
     return picture.strip(
         title=f"{opened.name}, from {int(seconds // 3600)}:{int(seconds // 60 % 60):02d}:{seconds % 60:06.3f}",
-        below="* by a person",
+        below="* by a person" if by_person else "",
         fs=waves.fs,
         first=first,
         signals=waves.signals,

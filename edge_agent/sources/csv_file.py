@@ -86,6 +86,9 @@ class CsvRecording:
         self.runs: tuple[Run, ...] = ((0, data.shape[0]),)
         if columns.times is not None:
             times = data[:, columns.times]
+            bad = np.flatnonzero(~np.isfinite(times))
+            if told is None and bad.size:
+                raise _no_time(path, int(bad[0]), columns.times)
             times = csv_time.over_midnight(times) if columns.as_text else csv_time.in_seconds(times, columns.factor)
             told, self.runs = csv_time.rate_and_runs(times, told, str(path))
             if self.runs[-1][1] > MOST_SAMPLES:
@@ -122,21 +125,34 @@ class CsvRecording:
         pass
 
 
+def _begun(file: TextIO, path: Path) -> tuple[Columns, Rows, int, Layout]:
+    """The columns, the rows of numbers, and the number of lines above those."""
+    sample = file.read(MOST_LINE)
+    if not sample.strip():
+        raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
+    if len(sample) == MOST_LINE and "\n" not in sample and "\r" not in sample:
+        raise _too_long(path, 1)
+    file.seek(0)
+    skipped = remarks(sample)
+    layout = layout_of("".join(sample.splitlines(keepends=True)[skipped:])[:4096])
+    lines = itertools.islice(_lines(file, path), skipped, None)
+    reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True)
+    rows = ((reader.line_num + skipped, row) for row in reader if row)
+    columns, body, above = _columns(rows, layout, path)
+    return columns, body, max(above, skipped), layout
+
+
+def _no_time(path: Path, row: int, column: int) -> SourceError:
+    """Which line that is, blank ones and all, is known when it is counted."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        columns, body, _, _ = _begun(file, path)
+        line, cells = next(itertools.islice(body, row, None))
+    return _no_value(path, line, cells[column].strip(), columns.names[column], a_time=True)
+
+
 def _read(path: Path) -> tuple[Columns, Table]:
     with path.open(newline="", encoding="utf-8-sig") as file:
-        sample = file.read(MOST_LINE)
-        if not sample.strip():
-            raise SourceError(f"{path}: the file is empty", remedy="was it fetched whole?")
-        if len(sample) == MOST_LINE and "\n" not in sample and "\r" not in sample:
-            raise _too_long(path, 1)
-        file.seek(0)
-        skipped = remarks(sample)
-        layout = layout_of("".join(sample.splitlines(keepends=True)[skipped:])[:4096])
-        lines = itertools.islice(_lines(file, path), skipped, None)
-        reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True)
-        rows = ((reader.line_num + skipped, row) for row in reader if row)
-        columns, body, above = _columns(rows, layout, path)
-        above = max(above, skipped)
+        columns, body, above, layout = _begun(file, path)
         data = None
         if not columns.as_text and not layout.decimal_comma and layout.delimiter != " ":
             data = _plain_numbers(path, layout, above)

@@ -31,6 +31,8 @@ def seconds_of(text: str) -> float:
         moment = datetime.fromisoformat(text.replace(",", "."))
         return (moment.replace(tzinfo=moment.tzinfo or UTC) - EPOCH) / timedelta(seconds=1)
     hours, minutes, seconds, day, month, year = found.groups()
+    if float(seconds.replace(",", ".")) >= 60 or (hours is not None and int(minutes) >= 60):
+        raise ValueError(f"{text}: no such time")
     time_of_day = int(hours or 0) * 3600 + int(minutes) * 60 + float(seconds.replace(",", "."))
     if year is None:
         return time_of_day

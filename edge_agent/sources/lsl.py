@@ -32,7 +32,7 @@ def library() -> Any:
         import pylsl
     except ImportError:
         raise SourceError(
-            "LSL streams need a library that is not installed", remedy="pip install 'edge-biosignal-agent[lsl]'"
+            "LSL streams need a library that is not installed", remedy="in the checkout: pip install '.[lsl]'"
         ) from None
     except (RuntimeError, OSError) as error:  # pylsl is there, the C library that it wraps is not
         raise SourceError(

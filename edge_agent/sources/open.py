@@ -22,7 +22,7 @@ from edge_agent.errors import SourceError
 from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind
 from edge_agent.sources.paced import PacedSource, RecordingReader
 from edge_agent.sources.recording import Recording
-from edge_agent.sources.resampled import ResampledSource
+from edge_agent.sources.resampled import ResampledSource, at_rate
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import DEMO_SCRIPT, Episode, Script, script_from_dict
 
@@ -44,6 +44,20 @@ def open_source(stream: StreamConfig) -> Source:
         opened.close()
         raise
     return opened
+
+
+def info_unopened(stream: StreamConfig) -> StreamInfo | None:
+    """What a source that is not there yet will deliver, where the settings say so: the others must be asked themselves."""
+    source = stream.source
+    if isinstance(source, BoardSource | SerialSource):
+        from edge_agent.sources.byte_source import line_info
+        from edge_agent.sources.serial_port import board_codec, board_info
+
+        info = line_info(source) if isinstance(source, SerialSource) else board_info(board_codec(source).board)
+        if stream.resample is not None and stream.resample != info.fs:
+            info = at_rate(info, stream.resample)
+        return with_kinds(info, dict(stream.signals), stream.name)
+    return None
 
 
 def _open(stream: StreamConfig) -> Source:

@@ -17,7 +17,7 @@ from edge_agent.errors import SourceError, SourceLost
 from edge_agent.ports import holder, why_not
 from edge_agent.sources.base import Counts, Signal, StreamInfo
 from edge_agent.sources.boards import registry
-from edge_agent.sources.boards.base import Codec
+from edge_agent.sources.boards.base import Board, Codec
 from edge_agent.sources.byte_source import READ_S, ByteSource, Decoding, line_decoding, line_info
 
 AT_ONCE = 4096
@@ -108,17 +108,20 @@ def board_codec(config: BoardSource) -> Codec:
         raise SourceError(str(error), remedy="see docs/boards.md") from None
 
 
-def open_board(config: BoardSource) -> ByteSource:
-    """A board with frames of its own."""
-    codec = board_codec(config)
-    board = codec.board
-    info = StreamInfo(
+def board_info(board: Board) -> StreamInfo:
+    return StreamInfo(
         fs=board.fs,
         signals=tuple(Signal(channel.name, channel.kind, channel.unit) for channel in board.channels),
         delay_s=board.delay_s,
     )
+
+
+def open_board(config: BoardSource) -> ByteSource:
+    """A board with frames of its own."""
+    codec = board_codec(config)
+    board = codec.board
     return ByteSource(
-        info,
+        board_info(board),
         SerialLink(config.port, config.baud or board.baud),
         lambda: board_decoding(codec),
         config.silent_s,

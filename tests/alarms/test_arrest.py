@@ -136,5 +136,5 @@ def test_a_line_in_which_nothing_looks_like_the_patient_s_pulse_is_no_witness() 
 def test_the_pause_is_the_configured_one() -> None:
     made = evidence("II")
     beats(made, "II", [3.0])
-    assert asystole(made, samples(5.7), AlarmLimits(asystole_s=2)) is not None
+    assert asystole(made, samples(5.7), AlarmLimits(asystole_s=2, pause_s=1.5)) is not None
     assert asystole(made, samples(12), AlarmLimits(asystole_s=10)) is None

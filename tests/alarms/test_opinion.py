@@ -149,6 +149,22 @@ def test_a_good_lead_that_goes_on_refutes_asystole() -> None:
     assert opinion(evidence({"II": paused(6), "V": noisy}), "asystole", AT).answer == "true"
 
 
+def test_only_a_lead_beside_one_that_fell_silent_is_another() -> None:
+    alone = opinion(evidence({"II": sinus_lead()}), "asystole", AT)
+    assert (alone.answer, alone.by, alone.evidence["lead"]) == ("false", "a lead goes on beating", "II")
+    both = opinion(evidence({"II": sinus_lead(), "V": sinus_lead(lead="V")}), "asystole", AT)
+    assert both.by == "a lead goes on beating"
+    before = opinion(evidence({"II": sinus_lead(), "V": paused(6)}), "asystole", AT)
+    assert (before.by, before.evidence["lead"]) == ("another lead goes on beating", "II")
+
+
+def test_what_is_counted_of_a_pause_is_called_what_it_is() -> None:
+    """Since when nothing resembled the usual beat: other beats may have been found in it, so it is no silence."""
+    said = opinion(evidence({"II": paused(6)}), "asystole", AT)
+    assert said.evidence["unlike_usual_s"] == {"II": pytest.approx(6.0, abs=0.6)}
+    assert "silent_s" not in said.evidence
+
+
 def test_a_lead_without_a_usual_beat_cannot_show_asystole() -> None:
     assert opinion(evidence({"II": paused(6, usual=0.3)}), "asystole", AT).answer == "false"
 

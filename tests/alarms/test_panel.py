@@ -125,6 +125,12 @@ def test_limits_changed_while_running_are_the_next_ones() -> None:
         ({"asystole_s": 1}, "asystole_s: Input should be greater than or equal to 2"),
         ({"asystole": 5}, "asystole: Extra inputs are not permitted; known: asystole_s"),
         ({"off": ["nothing"]}, "off.0: Input should be 'asystole'"),
+        ({"pause_s": 4.5}, r"^pause_s \(4.5\) must be below asystole_s \(4\)"),
+        ({"asystole_s": 2.5}, r"pause_s \(3\) must be below asystole_s \(2.5\)"),
+        ({"bradycardia_per_min": 120, "tachycardia_per_min": 100}, r"bradycardia_per_min \(120\) must be below"),
+        ({"hypotension_mean_mmhg": 110, "hypertension_mean_mmhg": 110}, "must be below hypertension_mean_mmhg"),
+        ({"hypotension_systolic_mmhg": 180}, "must be below hypertension_systolic_mmhg"),
+        ({"hypotension_mean_mmhg": 90, "hypertension_systolic_mmhg": 90}, "must be below hypertension_systolic_mmhg"),
         ({}, "an object of one or more limits"),
         ([], "an object of one or more limits"),
         (None, "an object of one or more limits"),
@@ -133,6 +139,16 @@ def test_limits_changed_while_running_are_the_next_ones() -> None:
 def test_wrong_limits_change_nothing(given: object, what: str) -> None:
     with pytest.raises(ValueError, match=what):
         changed(LIMITS, given)
+
+
+def test_the_limit_of_an_alarm_that_is_off_contradicts_none() -> None:
+    limits = changed(LIMITS, {"off": ["pause"], "asystole_s": 2.5})
+    assert (limits.asystole_s, limits.pause_s) == (2.5, 3.0)
+    assert (
+        changed(LIMITS, {"asystole_s": 3}).pause_s == 3
+    )  # no pause is left between them, and that is no contradiction
+    with pytest.raises(ValueError, match="pause_s"):  # and on again it does
+        changed(limits, {"off": []})
 
 
 # -- the list -------------------------------------------------------------------------------------------------------------

@@ -9,11 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edge_agent.config import Config
 from edge_agent.errors import OutputError
 from edge_agent.outputs.hub import Outputs
+from edge_agent.outputs.segment import Place, Segment, is_torn
+from edge_agent.sources.base import Signal
 from tests.spine import Broker, base_config, listening, running_agent, simulated, wait_for
 
 
@@ -70,6 +73,26 @@ def test_an_outbox_in_use_is_refused_and_one_that_cannot_be_opened_is_said(
     assert "cannot be opened" in str(health.outbox_fault)
     assert "messages are kept in memory alone" in caplog.text
     assert Outputs(settings(tmp_path, outbox={"enabled": False}), refuse).broker_health().outbox_fault is None
+
+
+def test_a_second_agent_is_refused_before_it_touches_the_recordings_of_the_first(tmp_path: Path) -> None:
+    tables = {"recorder": {"folder": str(tmp_path / "r")}}
+    first = Outputs(settings(tmp_path, **tables), refuse)
+    being_written = Segment(Place(tmp_path / "r" / "x" / "a"), (Signal("II", "ecg", "mV"),), 250.0, 0, None)
+    being_written.append(0, np.zeros((1, 50), np.float32))
+    with pytest.raises(OutputError, match="in use by another"):
+        Outputs(settings(tmp_path, **tables), refuse)
+    assert is_torn(Place(tmp_path / "r" / "x" / "a"))
+    assert (tmp_path / "r" / "x" / "a.edge").stat().st_size == 0
+    being_written.close()
+    assert first.recorder is not None
+
+
+def test_recordings_that_cannot_be_opened_leave_the_outbox_to_the_next_try(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="recordings cannot be written"):
+        Outputs(settings(tmp_path, recorder={"folder": str(tmp_path / "file")}), refuse)
+    assert Outputs(settings(tmp_path), refuse).broker_health().outbox_fault is None
 
 
 def test_health_counts_the_lines_and_the_recordings_where_they_are_wanted(tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ def test_requests_are_answered_and_the_hostile_ones_refused(broker: Broker, tmp_
             b"\xff\xfe",
             b'{"stream": "nowhere"}',
             b'{"stream": "bed", "text": 5}',
+            b'{"stream": "bed", "text": " "}',
+            b'{"stream": "bed"}',
             b'{"stream": "bed", "text": "' + b"x" * 201 + b'"}',
             b'{"stream": "bed", "text": "two\\nlines"}',
             b'{"stream": "bed", "path": "/etc/passwd"}',
@@ -85,6 +87,8 @@ def test_requests_are_answered_and_the_hostile_ones_refused(broker: Broker, tmp_
             said = wait_for(lambda number=number: responses(listener, "mark")[number + 1 :], "a refusal")  # type: ignore[misc]
             assert said[0]["status"] == "error", payload
             assert said[0]["error"]
+        ask(broker.port, f"{request}/nosuch", b"")
+        assert "there are: info" in wait_for(lambda: responses(listener, "nosuch"), "the answer")[0]["error"]
         ask(broker.port, f"{request}/reload", b"")
         assert wait_for(lambda: responses(listener, "reload"), "the answer")[0]["status"] == "ok"
         ask(broker.port, f"{request}/info", b"")
@@ -112,19 +116,40 @@ def asked(
 @pytest.mark.parametrize("payload", [b'{"transaction": %b}' % HALF, b'{"a": [{%b: 1}]}' % HALF, b'{"text": %b}' % HALF])
 def test_half_a_character_is_refused_and_ends_nothing(payload: bytes) -> None:
     with asked(lambda _, arguments: {**arguments}) as (these, said):
-        these.listen["edge-agent/dev/bridge/request/info"](payload)
-        these.listen["edge-agent/dev/bridge/request/info"](b'{"transaction": "after"}')
+        these.heard("edge-agent/dev/bridge/request/info", payload)
+        these.heard("edge-agent/dev/bridge/request/info", b'{"transaction": "after"}')
         wait_for(lambda: len(said) == 2, "both answers")
     assert [one["status"] for one in said] == ["error", "ok"]
     assert "cannot be encoded" in said[0]["error"]
     assert said[1]["transaction"] == "after"
 
 
+def test_a_misspelt_request_is_answered_if_its_name_is_fit_for_a_topic() -> None:
+    topics: list[str] = []
+    answers: list[dict[str, Any]] = []
+
+    def respond(topic: str, payload: bytes) -> None:
+        topics.append(topic)
+        answers.append(json.loads(payload))
+
+    these = Requests("edge-agent/dev", lambda *_: {}, respond)
+    these.start()
+    try:
+        for name in ("verfy", "Verify", "é", "x" * 33, "", "#", "info"):
+            these.heard(f"edge-agent/dev/bridge/request/{name}", b'{"transaction": "7"}')
+        wait_for(lambda: len(answers) == 2, "the answers")
+    finally:
+        these.stop()
+    assert topics == [f"edge-agent/dev/bridge/response/{name}" for name in ("verfy", "info")]
+    assert [(one["status"], one["transaction"]) for one in answers] == [("error", "7"), ("ok", "7")]
+    assert all(name in answers[0]["error"] for name in ("verfy", "verify", "acknowledge"))
+
+
 def test_an_answer_that_cannot_be_sent_is_not_the_last(caplog: pytest.LogCaptureFixture) -> None:
     answers = iter([{"x": "\ud800"}, {"x": "well"}])
     with asked(lambda *_: next(answers)) as (these, said):
         for _ in range(2):
-            these.listen["edge-agent/dev/bridge/request/info"](b"")
+            these.heard("edge-agent/dev/bridge/request/info", b"")
         wait_for(lambda: said, "the second answer")
     assert [one["data"] for one in said] == [{"x": "well"}]
     assert "could not be sent" in caplog.text
@@ -144,7 +169,7 @@ def test_a_flood_of_requests_is_no_flood_of_answers(monkeypatch: pytest.MonkeyPa
             assert done.acquire(timeout=10)
 
     with asked(answer) as (these, said):
-        take = these.listen["edge-agent/dev/bridge/request/info"]
+        take = partial(these.heard, "edge-agent/dev/bridge/request/info")
         for _ in range(5000):
             take(b"")
         settle(20)

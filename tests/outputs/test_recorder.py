@@ -18,6 +18,7 @@ import pytest
 import wfdb
 
 from edge_agent import events
+from edge_agent.annotation_files import mit
 from edge_agent.config import RecorderConfig
 from edge_agent.journey import Block, Samples
 from edge_agent.outputs import recorder as module
@@ -151,6 +152,38 @@ def test_other_notes_travel_with_the_signal(tmp_path: Path) -> None:
     assert notes[800][2] == 1
     assert notes[900] == ('"', "asystole raised", 0)
     assert notes[1000][0] == '"'
+
+
+def late_rhythm(recorder: Recorder) -> None:
+    """Known, and written, long after the beats that it is dated before."""
+    end = play(recorder, 30)
+    wait_for(lambda: "bed/1" in recorder._streams and recorder._streams["bed/1"].end == end, "the beats to be written")
+    recorder.event(events.Rhythm(**header(7000), channel="II", rhythm="N", since=299, evidence={}))
+    play(recorder, 10, first=end)
+
+
+def test_annotations_of_a_closed_segment_rise(tmp_path: Path) -> None:
+    with recording(tmp_path, mode="everything") as recorder:
+        late_rhythm(recorder)
+    (path,) = segments(tmp_path)
+    found = wfdb.rdann(str(path), "edge")
+    assert found.sample.tolist() == sorted([299, *range(100, 10_000, 250)])
+    assert (found.symbol[1], found.aux_note[1].rstrip("\0")) == ("+", "(N")
+    assert found.symbol.count("Q") == 6
+    assert not list(tmp_path.rglob("*.new"))
+
+
+def test_annotations_of_a_repaired_segment_rise(tmp_path: Path) -> None:
+    with recording(tmp_path / "a", mode="everything") as recorder:
+        late_rhythm(recorder)
+        wait_for(lambda: sum(file.stat().st_size for file in (tmp_path / "a").glob("*/*.dat")) == 40_000, "the signal")
+        shutil.copytree(tmp_path / "a", tmp_path / "cut")
+    (path,) = segments(tmp_path / "cut")
+    torn = [one.sample for one in mit.read(path.with_suffix(".edge"))]
+    assert torn != sorted(torn), "the test wants them out of order before"
+    assert Recorder(RecorderConfig(folder=tmp_path / "cut")).counters.repaired == 1
+    found = wfdb.rdann(str(path), "edge").sample.tolist()
+    assert found == sorted(torn)
 
 
 def test_events_mode_keeps_what_surrounds_an_alarm_and_nothing_else(tmp_path: Path) -> None:

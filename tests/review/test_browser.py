@@ -295,6 +295,29 @@ def test_the_live_page(live: tuple[Any, dict[str, float], StripKeeper], browser:
     assert complaints(page) == []
 
 
+def test_a_bed_without_signal_shows_no_quality_and_no_delay_of_before(
+    live: tuple[Any, dict[str, float], StripKeeper], browser: Callable[..., Any]
+) -> None:
+    page = browser()
+    opened(page, live[0].url)
+    page.set_script_timeout(10)
+    said = page.execute_async_script(
+        "const done = arguments[0]; import('/static/stream.js').then(({ Stream }) => {"
+        " const one = new Stream({ name: 'x', fs: 250, signals: [{ name: 'II', kind: 'ecg', unit: 'mV' }] });"
+        " const now = { state: 'online', vitals: {}, rhythm: 'N', alarms: [], backends: { beat: 'cpu' }, overwritten: 0,"
+        "   quality: { II: { good: false, reasons: ['flat'] } }, latency: { algorithm_ms: 120, queue_ms: 1, compute_ms: 2 } };"
+        " const seen = [0.2, 12, null].map((age_s) => { one.state({ ...now, age_s });"
+        "   return [one.facts.textContent, one.figures.rhythm.textContent, one.facts.title]; });"
+        " done(seen); }, (error) => done(String(error)));"
+    )
+    assert said[0] == [
+        "online · quality: II flat · delay 123 ms · cpu", "rhythm N", "algorithm 120 ms, queue 1 ms, compute 2 ms",
+    ]  # fmt: skip
+    for (facts, rhythm, title), age in zip(said[1:], ("NO SIGNAL for 12 s", "no signal yet"), strict=True):
+        assert facts == f"online · {age} · quality – · delay – · cpu"
+        assert (rhythm, title) == ("rhythm –", "algorithm – ms, queue – ms, compute – ms")
+
+
 def test_old_news_say_so_and_the_link_mends_itself(browser: Callable[[], Any]) -> None:
     from edge_agent.review.serve import PageServer
     from edge_agent.review.web import Page

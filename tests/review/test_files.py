@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.annotation_files import mit
+from edge_agent.cli import main
 from edge_agent.errors import SourceError
+from edge_agent.review.library import REFRESH_S, Library
 from edge_agent.review.pyramid import PIECE, STEP, TILE, Pyramid
+from edge_agent.review.strip_of import strip_of
 from edge_agent.review.waves import PlainWaves, ReadWaves, open_waves
+from edge_agent.review.writing import correct
 from tests.review.conftest import write_record
 
 ONE = st.builds(
@@ -170,3 +175,34 @@ def test_a_pressure_that_falls_to_nothing_is_drawn_whole() -> None:
     heights = [float(pair.split(" ")[1]) for pair in re.split("[ML]", path)[1:]]
     assert heights[-1] - heights[0] == pytest.approx(180 * 0.5, abs=0.1)  # 10 mm per 20 mmHg, from top to bottom
     assert len(set(heights[:20])) == len(set(heights[-20:])) == 20
+
+
+def test_a_strip_of_a_recording_that_nobody_labelled_says_so(
+    recordings: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strip = ["review", str(recordings / "patient"), "--strip", "10", "20", "--out", str(tmp_path / "s.svg")]
+    strip += ["--state", str(tmp_path / "state")]
+    assert main(strip) == 0
+    said = capsys.readouterr()
+    assert said.out.strip() == str(tmp_path / "s.svg")
+    assert "not labelled yet" in said.err
+    assert "by a person" not in (tmp_path / "s.svg").read_text()
+    mit.write(recordings / "patient.edge", [mit.Annotation(3000, "V"), mit.Annotation(3200, "N")])
+    assert main(strip) == 0
+    assert capsys.readouterr().err == ""
+    assert ">V<" in (tmp_path / "s.svg").read_text()
+
+
+def test_by_a_person_stands_only_below_what_a_person_labelled(recordings: Path, tmp_path: Path) -> None:
+    mit.write(recordings / "patient.edge", [mit.Annotation(3000, "V"), mit.Annotation(9000, "N")])
+    library = Library(recordings / "patient.hea", tmp_path / "state", models=False)
+    try:
+        opened = library.open(next(iter(library.names())))
+        assert "by a person" not in strip_of(opened, 2500, 5000)
+        time.sleep(REFRESH_S)
+        said = {"who": "ann", "token": "12345678", "act": "label", "id": "m3000", "sample": 3000, "label": "N"}
+        correct(library.corrections, opened, said)
+        assert "* by a person" in strip_of(opened, 2500, 5000)
+        assert "by a person" not in strip_of(opened, 7500, 10_000)
+    finally:
+        library.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,13 @@ from edge_agent.annotation_files import mit
 from edge_agent.config import InferenceConfig, RecorderConfig
 from edge_agent.inference.judge import shipped_models
 from edge_agent.journey import Block
+from edge_agent.outputs.mit_annotations import Annotation, Encoder
 from edge_agent.outputs.recorder import Recorder
 from edge_agent.outputs.segment import Place, Segment
 from edge_agent.replay import Settings, open_for_replay, run_blocks
 from edge_agent.review.labelling import judge_of
 from edge_agent.review.library import Library
+from edge_agent.review.recorded import take
 from edge_agent.sources.base import Signal
 from edge_agent.sources.paced import RecordingReader
 from edge_agent.sources.simulated.patient import SimulatedPatient
@@ -130,6 +133,21 @@ def test_the_daemons_word_stands_and_the_models_add_their_scores(
         assert any(segment.label for segment in one.merged()[0].segments)  # asked of the pressure's model
     finally:
         library.close()
+
+
+def test_what_is_still_being_written_is_read_in_order_of_time(tmp_path: Path) -> None:
+    """The recorder puts them in order when it closes the file, and the page looks earlier."""
+    encoder = Encoder()
+    said = [Annotation(7000, 0, "N"), Annotation(900, 0, "+", 0, "(N"), Annotation(500, 0, '"', 0, "asystole raised")]
+    said[2:2] = [Annotation(8000, 0, '"', 0, "asystole cleared")]
+    (tmp_path / "x.edge").write_bytes(b"".join(map(encoder.encode, said)))
+    base = sqlite3.connect(":memory:")
+    base.execute("CREATE TABLE beats(sample, channel, label)")
+    base.execute("CREATE TABLE marks(sample, channel, kind, text)")
+    base.execute("CREATE TABLE alarms(id, kind, priority, state, sample, until, channel, evidence)")
+    assert take(base, tmp_path / "x.edge", ["II"]) == 1
+    assert base.execute("SELECT state, sample, until FROM alarms").fetchall() == [("cleared", 500, 8000)]
+    base.close()
 
 
 def test_damaged_annotations_are_said_and_cost_nothing_else(

@@ -119,7 +119,10 @@ def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
         ("II,V\n\n1,2\n\n1,low\n", "line 5: 'low' is not a number"),  # as an editor counts them
         ("1\n2\nx\n", "line 3: 'x' is not a number"),
         ("time,II\n0,1\n0,1\n", "time column does not rise"),
-        ("time,II\n0,1\n0.1,1\nnan,1\n", "time column does not rise"),
+        ("time,II\n0,1\n\n0.1,1\nnan,1\n", "line 5: 'nan' is not a time (column 'time')"),
+        ("time;II\n0;1\n0.1;1\n-;1\n0.3;1\n", "line 4: '-' is not a time (column 'time')"),
+        ("time,II\n0:02:10.000,1\n0:02:75.000,1\n", "line 3: '0:02:75.000' is not a time"),
+        ("time,II\n0:02:10.000,1\n0:61:10.000,1\n", "line 3: '0:61:10.000' is not a time"),
         ("time,II\n0,1\n", "has one row"),
         ("time\n0\n1\n", "has no signal column"),
         ('"' + ("x" * 50_000 + "\n") * 4 + '"\n1\n', "is not a CSV file"),

@@ -110,17 +110,18 @@ export class Stream {
       say(this.figures.pressure_name, `mmHg, mean ${whole(vitals.mean_mmhg)}`);
     }
     if (this.figures.pulse) say(this.figures.pulse, whole(vitals.pulse_rate_per_min));
-    say(this.figures.rhythm, now.rhythm ? `rhythm ${now.rhythm}` : "");
+    const old = now.state !== "online" || now.age_s === null || now.age_s > OLD_S;
+    const known = (words) => (old && words ? `${words.split(" ")[0].replace(":", "")} –` : words); // what was last seen is no news of now
+    say(this.figures.rhythm, known(now.rhythm ? `rhythm ${now.rhythm}` : ""));
     const bad = Object.entries(now.quality).filter(([, one]) => !one.good).map(([name, one]) => `${shown(name)} ${one.reasons.map((why) => why.replaceAll("_", " ")).join(", ") || "bad"}`);
     const quality = bad.length ? `quality: ${bad.join("; ")}` : Object.keys(now.quality).length ? "quality good" : "";
     const ms = ["algorithm_ms", "queue_ms", "compute_ms"].map((name) => now.latency[name]).filter((value) => typeof value === "number");
     const latency = ms.length ? `delay ${Math.round(ms.reduce((a, b) => a + b))} ms` : "";
-    this.facts.title = ["algorithm", "queue", "compute"].map((name) => `${name} ${whole(now.latency[`${name}_ms`])} ms`).join(", ");
+    this.facts.title = ["algorithm", "queue", "compute"].map((name) => `${name} ${old ? "–" : whole(now.latency[`${name}_ms`])} ms`).join(", ");
     const backends = [...new Set(Object.values(now.backends))].join(", ");
-    const old = now.state !== "online" || now.age_s === null || now.age_s > OLD_S;
     const age = now.age_s === null ? "no signal yet" : old ? `NO SIGNAL for ${Math.round(now.age_s)} s` : "";
     const lost = now.overwritten ? `${now.overwritten} samples not shown` : "";
-    say(this.facts, [now.state, age, quality, latency, backends, lost].filter(Boolean).join(" · "));
+    say(this.facts, [now.state, age, known(quality), known(latency), backends, lost].filter(Boolean).join(" · "));
     this.box.classList.toggle("old", old);
     this.facts.classList.toggle("error", old);
   }
