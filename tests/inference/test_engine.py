@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.errors import ArtifactError, EngineError
@@ -55,6 +55,7 @@ def test_floats_are_passed_as_they_are_in_the_tensor_s_shape() -> None:
     assert np.shares_memory(made, values)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.floats(-6.25, 6.25, width=32), min_size=5, max_size=5))
 def test_through_an_int8_model_and_back_is_within_half_a_step(values: list[float]) -> None:
     made = CpuEngine(IDENTITY, [2, 3], 5)

@@ -411,3 +411,11 @@ def test_what_speaks_for_the_files_is_none_of_them(name: str, tmp_path: Path) ->
 def test_a_file_for_the_tpu_is_looked_at_where_there_is_none(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"model_edgetpu\.tflite: cannot load it"):
         prove_apart(write(tmp_path, files={"model_edgetpu.tflite": b"junk"}))
+
+
+def test_another_version_on_the_path_proves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = tmp_path / "path" / "edge_agent"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise SystemExit('another one')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(other.parent))
+    assert prove_apart(write(tmp_path / "model")).cases

@@ -19,7 +19,11 @@ from edge_agent.inference.tflite.vet import vetted
 
 WITHIN_S = 60.0
 # -P: whoever stands in a folder of somebody else's must not import what lies there.
-_CHILD = "import sys; sys.path.append(sys.argv[1]); from edge_agent.inference.installed.prove import main; sys.exit(main(sys.argv[2]))"
+# This very agent, and not another version that lies on the path; nothing else of its folder goes before the standard library.
+_CHILD = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import edge_agent; sys.path.remove(sys.argv[1]); sys.path.append(sys.argv[1]); "
+    "from edge_agent.inference.installed.prove import main; sys.exit(main(sys.argv[2]))"
+)
 _ROOT = str(Path(__file__).resolve().parents[3])
 _MARK = "edge-agent-proof: "
 
