@@ -18,6 +18,10 @@ from tests.spine import (
 )
 
 
+def _heed_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Watcher:
     """``edge-agent watch`` in a process of its own, what it prints kept."""
 
@@ -30,6 +34,8 @@ class Watcher:
                 stdout=out,
                 stderr=err,
                 env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+                # Whoever runs the tests in the background may ignore Ctrl-C, and what is ignored is inherited.
+                preexec_fn=_heed_interrupts,
             )
 
     @property

@@ -155,6 +155,7 @@ def test_a_beat_and_a_segment_are_corrected_without_a_mouse(
         return int(data(page, "saved") or 0)
 
     def does(*pressed: str) -> None:
+        wait_for(partial(data, page, "selected"))  # while the page reads anew what was saved, nothing is
         before = saved()
         keys(page, *pressed)
         wait_for(lambda: saved() > before, 10, lambda: f"{pressed}: {status(page)}")

@@ -401,6 +401,9 @@ def test_each_loss_is_followed_by_a_longer_pause(tmp_path: Path, standin: Path, 
         assert pause >= least
 
 
+@pytest.mark.parametrize(
+    "bench", [{"check": "all"}], indirect=True, ids=["every window"]
+)  # auto looks at few where the CPU is slow
 def test_windows_go_on_from_another_thread_through_losses_and_returns(bench: Bench) -> None:
     """Nothing is lost and nothing is wrong, whatever moment the loss chooses."""
     bench.wait("tpu")
