@@ -30,34 +30,15 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_agent import events
-from edge_agent.inference.judge import Judge, load_models, shipped_models
-from edge_agent.replay import Settings, replay
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:  # run from a checkout
+    sys.path.insert(0, str(ROOT))
 
-DS2 = [
-    "100",
-    "103",
-    "105",
-    "111",
-    "113",
-    "117",
-    "121",
-    "123",
-    "200",
-    "202",
-    "210",
-    "212",
-    "213",
-    "214",
-    "219",
-    "221",
-    "222",
-    "228",
-    "231",
-    "232",
-    "233",
-    "234",
-]
+from benchmarks.mitdb_sets import DS2  # noqa: E402
+from edge_agent import events  # noqa: E402
+from edge_agent.inference.judge import Judge, load_models, shipped_models  # noqa: E402
+from edge_agent.replay import Settings, replay  # noqa: E402
+
 MODELS = ("ecg-beat-aami", "ecg-af-rr")
 FATAL = ("asystole", "ventricular_tachycardia", "ventricular_fibrillation")
 BEATS = frozenset("NLRBAaJSVrFejnE/fQ?")

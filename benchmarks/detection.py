@@ -32,13 +32,11 @@ if str(ROOT) not in sys.path:  # run from a checkout: the package beside this fo
 
 from benchmarks import detection_report as report  # noqa: E402
 from benchmarks import ec57, noise, peers  # noqa: E402
+from benchmarks.mitdb_sets import DS1, DS2  # noqa: E402
 from edge_agent.journey import Beat  # noqa: E402
 
 METHODS = "native,native:rules,native:rules-fast"
 BLOCK_S = 0.1
-_DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230"
-_DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234"
-DS1, DS2 = _DS1.split(), _DS2.split()
 COST_RECORDS = 8
 COST_REPEATS = 9
 

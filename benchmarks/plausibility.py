@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.mitdb_sets import DS2
 from edge_agent.journey import Samples
 from edge_agent.sources.boards import registry
 from edge_agent.sources.boards.base import Codec, Decoder
@@ -33,30 +34,7 @@ from edge_agent.sources.simulated.script import Episode, Script
 
 SET_ON = ("101", "108", "112", "115", "118", "122", "201", "205", "208", "215", "223")
 UNSEEN = ("106", "109", "114", "116", "119", "124", "203", "207", "209", "220", "230")
-REST = (
-    "100",
-    "103",
-    "105",
-    "111",
-    "113",
-    "117",
-    "121",
-    "123",
-    "200",
-    "202",
-    "210",
-    "212",
-    "213",
-    "214",
-    "219",
-    "221",
-    "222",
-    "228",
-    "231",
-    "232",
-    "233",
-    "234",
-)
+REST = tuple(DS2)
 PACED = ("102", "104", "107", "217")
 RECORD_FS = 360
 STEP = 4096

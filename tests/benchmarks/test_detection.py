@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import detection, detection_report, ec57, peers
+from benchmarks import detection, detection_report, ec57, mitdb_sets, peers
 from edge_agent.journey import Beat
 
 FS = 250
@@ -147,9 +147,9 @@ def test_a_peers_beats_are_kept_by_what_they_depend_on(tmp_path: Path) -> None:
 
 
 def test_the_two_sets_of_records_are_disjoint_and_leave_out_paced_patients() -> None:
-    assert len(set(detection.DS1)) == len(set(detection.DS2)) == 22
-    assert not set(detection.DS1) & set(detection.DS2)
-    assert not {"102", "104", "107", "217"} & {*detection.DS1, *detection.DS2}
+    assert len(set(mitdb_sets.DS1)) == len(set(mitdb_sets.DS2)) == 22
+    assert not set(mitdb_sets.DS1) & set(mitdb_sets.DS2)
+    assert not {"102", "104", "107", "217"} & {*mitdb_sets.DS1, *mitdb_sets.DS2}
 
 
 def test_what_is_undefined_is_null_in_json() -> None:
