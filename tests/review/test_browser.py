@@ -184,6 +184,60 @@ def test_what_the_server_did_not_take_is_sent_again(
     wait_for(lambda: len(analysed.corrections.journal("patient").operations) == 1)
 
 
+def test_keys_faster_than_the_server_are_all_done_and_in_order(
+    analysed: Library, serve: Callable[..., Any], browser: Callable[[], Any]
+) -> None:
+    """Each of them means the beat as the one before it left it: no conflict with oneself, no class turned back."""
+    from selenium.webdriver.common.keys import Keys
+
+    page = browser()
+    opened(page, serve(library=analysed).url)
+    name(page, "ann")
+    keys(page, "4", Keys.ARROW_RIGHT)
+    wait_for(partial(data, page, "selected"))
+    at = int(data(page, "sample"))
+    page.execute_script(
+        "const was = window.fetch; const late = () => new Promise((done) => setTimeout(done, 200));"
+        "window.fetch = async (path, more) => { if (/beats|correct/.test(path)) await late(); return was(path, more); }"
+    )
+    keys(page, "s", ".", ".", ".", "u", Keys.DELETE)
+    journal = partial(analysed.corrections.journal, "patient")
+    wait_for(lambda: len(journal().operations) == 6, 20, lambda: f"{status(page)}: {journal().operations}")
+    said = [one.plain() for one in journal().operations]
+    assert [one["act"] for one in said] == ["label", "move", "move", "move", "undo", "delete"]
+    assert [(one["label"], one["sample"] - at) for one in said[:4]] == [("S", 0), ("S", 1), ("S", 2), ("S", 3)]
+    assert said[5]["sample"] == at + 2
+    assert not page.find_element("id", "conflict").is_displayed()
+    assert complaints(page) == []
+
+
+def test_wishes_on_one_beat_without_the_server_follow_one_another(
+    analysed: Library, serve: Callable[..., Any], browser: Callable[[], Any]
+) -> None:
+    from selenium.webdriver.common.keys import Keys
+
+    page = browser()
+    opened(page, serve(library=analysed).url)
+    name(page, "ann")
+    keys(page, "4", Keys.ARROW_RIGHT)
+    wait_for(partial(data, page, "selected"))
+    at = int(data(page, "sample"))
+    page.execute_script(
+        "window.was = window.fetch; window.fetch = (path, more) =>"
+        " more && more.method === 'POST' ? Promise.reject(new TypeError('gone')) : window.was(path, more)"
+    )
+    keys(page, "f", ".", ".")
+    pending = "return JSON.parse(localStorage.getItem('edge-review-pending') || '[]').length"
+    wait_for(lambda: page.execute_script(pending) == 3)
+    page.execute_script("window.fetch = window.was")
+    wait_for(lambda: page.execute_script(pending) == 0)
+    said = [one.plain() for one in analysed.corrections.journal("patient").operations]
+    assert [(one["act"], one["label"], one["sample"] - at) for one in said] == [
+        ("label", "F", 0), ("move", "F", 1), ("move", "F", 2),
+    ]  # fmt: skip
+    assert not page.find_element("id", "conflict").is_displayed()
+
+
 def test_why_and_pictures(
     analysed: Library, serve: Callable[..., Any], browser: Callable[[], Any], tmp_path: Path
 ) -> None:

@@ -13,7 +13,11 @@ async function answered(response) {
   return response;
 }
 
-export async function get(path, parameters = {}, signal = undefined) {
+// A server that never answers is one that is gone: what waits in line for it must go on.
+const GET_MS = 60000;
+const POST_MS = 15000;
+
+export async function get(path, parameters = {}, signal = AbortSignal.timeout(GET_MS)) {
   const response = await fetch(`${path}?${new URLSearchParams(parameters)}`, { signal });
   return (await answered(response)).json();
 }
@@ -32,6 +36,7 @@ export async function post(path, body) {
     method: "POST",
     headers: { "content-type": "application/json", "x-edge-agent": "1" },
     body: JSON.stringify(body),
+    signal: AbortSignal.timeout(POST_MS),
   });
   return (await answered(response)).json();
 }

@@ -13,6 +13,11 @@ const pending = () => JSON.parse(localStorage.getItem(PENDING) || "[]");
 const keep = (ops) => localStorage.setItem(PENDING, JSON.stringify(ops));
 let sending = false;
 
+// Wishes on the same beat or stretch that were kept while this one had no answer: their author knew it, so they come after it.
+const about = ({ record, id, first, end, channel }) => JSON.stringify([record, id, first, end, channel]);
+const followed = (ops, body, seq) => ops.map((one) => (
+  body.base !== undefined && one.body.base === body.base && about(one.body) === about(body) ? { ...one, body: { ...one.body, base: seq } } : one));
+
 function who() {
   const name = $("who").value.trim();
   if (!name) {
@@ -46,7 +51,7 @@ export async function flush(then) {
         else say(error.message, true);
         continue;
       }
-      keep(pending().slice(1));
+      keep(followed(pending().slice(1), body, done.operation.seq));
       saved(done);
     }
     if (then) await then();
@@ -78,10 +83,15 @@ function conflict(body, latest) {
   $("mine").focus();
 }
 
-export const onBeat = (act, more = {}, then = undefined) => {
-  const beat = state.selected;
-  if (!beat) { say("select a beat first"); return undefined; }
-  return correct({ act, id: beat.id, sample: beat.sample, base: beat.seq, label: act === "delete" ? null : beat.label || "Q", ...more }, then);
+// The beat as it will be once all that was asked for is saved: a server that does not answer must not turn a later wish back.
+const asWished = (beat) => pending().map((one) => one.body).filter((body) => body.record === state.record && body.id === beat.id)
+  .reduce((known, { sample, label }) => ({ ...known, sample, label: label || known.label }), beat);
+
+// more: what differs from the beat as it is, given that beat.
+export const onBeat = (act, more = () => ({}), then = undefined) => {
+  if (!state.selected) { say("select a beat first"); return undefined; }
+  const beat = asWished(state.selected);
+  return correct({ act, id: beat.id, sample: beat.sample, base: beat.seq, label: act === "delete" ? null : beat.label || "Q", ...more(beat) }, then);
 };
 
 export async function again(act) {

@@ -14,11 +14,11 @@ const POLL_MS = 2000;
 const deeds = {
   next: () => step(true),
   back: () => step(false),
-  accept: () => onBeat("accept", {}, () => step(true)),
+  accept: () => onBeat("accept", undefined, () => step(true)),
   add: () => correct({ act: "add", sample: Math.round(state.cursor ?? state.first + span() / 2), label: "N" }),
   delete: () => onBeat("delete"),
-  earlier: (event) => onBeat("move", { sample: Math.max(0, (state.selected?.sample ?? 0) - (event.shiftKey ? 10 : 1)) }),
-  later: (event) => onBeat("move", { sample: (state.selected?.sample ?? 0) + (event.shiftKey ? 10 : 1) }),
+  earlier: (event) => onBeat("move", ({ sample }) => ({ sample: Math.max(0, sample - (event.shiftKey ? 10 : 1)) })),
+  later: (event) => onBeat("move", ({ sample }) => ({ sample: sample + (event.shiftKey ? 10 : 1) })),
   artefact: () => {
     const one = state.segment;
     if (!one) { say("no segment here"); return undefined; }
@@ -40,18 +40,25 @@ const deeds = {
   home: () => go(0),
   end: () => go(state.about.samples - span()),
   help: () => $("keys").showModal(),
-  ...Object.fromEntries(Object.keys(CLASSES).map((name) => [name, () => onBeat("label", { label: name })])),
+  ...Object.fromEntries(Object.keys(CLASSES).map((name) => [name, () => onBeat("label", () => ({ label: name }))])),
 };
 const KEYS = { ArrowRight: "next", ArrowLeft: "back", Enter: "accept", i: "add", Delete: "delete", Backspace: "delete", ",": "earlier", ".": "later", "<": "earlier", ">": "later", x: "artefact",
   r: "reviewed", u: "undo", y: "redo", e: "explain", "+": "closer", "=": "closer", "-": "wider", 0: "usual", PageUp: "pageback", PageDown: "pageon", Home: "home", End: "end", "?": "help",
   n: "N", s: "S", v: "V", f: "F", q: "Q" };
 
-async function act(name, event) {
-  try {
-    await deeds[name](event);
-  } catch (error) {
-    say(error.message, true);
-  }
+// What a correction does depends on the beat as the one before left it: they stand in line, and a key is never too fast.
+// A key held down does not fill the line: it would go on long after it was let go.
+const AT_ONCE = new Set(["explain", "svg", "png", "export", "measure", "closer", "wider", "usual", "pageback", "pageon", "home", "end", "help"]);
+const HELD = 2;
+let line = Promise.resolve();
+let waiting = 0;
+
+function act(name, event) {
+  const deed = () => told(() => deeds[name](event));
+  if (AT_ONCE.has(name)) { deed(); return; }
+  if (event?.repeat && waiting >= HELD) return;
+  waiting += 1;
+  line = line.then(deed).finally(() => { waiting -= 1; });
 }
 
 document.addEventListener("keydown", (event) => {
@@ -176,13 +183,13 @@ async function begin() {
   const asked = decodeURIComponent(location.hash.slice(1));
   const name = records.some((one) => one.name === asked) ? asked : records[0].name;
   $("record").value = name;
-  $("record").addEventListener("change", () => act2(() => open($("record").value)));
-  await act2(() => open(name));
+  $("record").addEventListener("change", () => told(() => open($("record").value)));
+  await told(() => open(name));
   await flush();
 }
 
-async function act2(run) {
+async function told(run) {
   try { await run(); } catch (error) { say(error.message, true); }
 }
 onSaved(poll);
-act2(begin);
+told(begin);
