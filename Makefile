@@ -1,11 +1,11 @@
-# Two commands for newcomers: `make demo` and `make test`. Each makes its own virtual environment and installs what it needs.
+# For newcomers: `make demo` and `make test`. Each makes its own virtual environment and installs what it needs.
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= 3
 
-.PHONY: help demo test check lint types schemas wheel deb service-test arm64-test faults soak soak-short fuzz audit service-lock clean
+.PHONY: help demo test check lint types dead hooks docs-check figures schemas wheel deb service-test arm64-test faults soak soak-short fuzz audit service-lock coverage mutants clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 14
@@ -34,6 +34,19 @@ lint: $(BIN)/.dev
 
 types: $(BIN)/.dev
 	$(BIN)/mypy
+
+dead: $(BIN)/.dev  ## what nothing uses, in the two packages
+	! $(BIN)/vulture | grep -E '^(edge_agent|training/edge_train)/'
+
+hooks: $(BIN)/.dev  ## lint and types before every commit of this clone (pre-commit)
+	$(BIN)/pip install -q pre-commit
+	$(BIN)/pre-commit install
+
+docs-check: $(BIN)/.dev  ## the commands of README and docs, as they stand (PAGE=docs/mqtt.md: one page; ALSO=internet: these too)
+	$(BIN)/python -m tools.docs_check $(PAGE) $(if $(ALSO),--also $(ALSO))
+
+figures: $(BIN)/.dev  ## measure what README and docs quote and write it there; stopped, it goes on (ONLY=delay,start ARGS='--list')
+	$(BIN)/python -m tools.figures $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 schemas: $(BIN)/.dev  ## write docs/schema/ from edge_agent/events.py
 	$(BIN)/python -m edge_agent.schemas docs/schema
@@ -70,6 +83,17 @@ audit:  ## known vulnerabilities in what the service is made of; says so (exit s
 
 service-lock:  ## packaging/service.lock anew, at the versions of requirements.lock
 	$(PYTHON) packaging/lock > packaging/service.lock.new && mv packaging/service.lock.new packaging/service.lock
+
+coverage: $(BIN)/.dev  ## branches that the tests go through, by room (TESTS='tests/signal tests/alarms'; all: twice the time of make test)
+	rm -rf reports/coverage && mkdir -p reports/coverage
+	COVERAGE_FILE=$(CURDIR)/reports/coverage/data $(BIN)/python -m coverage run -m pytest -n $(WORKERS) --dist worksteal $(or $(TESTS),tests)
+	COVERAGE_FILE=$(CURDIR)/reports/coverage/data $(BIN)/python -m coverage combine -q
+	COVERAGE_FILE=$(CURDIR)/reports/coverage/data $(BIN)/python -m coverage json -q -o reports/coverage.json
+	$(BIN)/python -m tools.coverage_rooms reports/coverage.json --least signal=0.9 --least alarms=0.9 --least outputs=0.9 --least sources=0.9
+
+mutants: $(BIN)/.dev  ## do the tests notice a changed line? detectors, alarm rules, outbox, decoders (SAMPLE=0: every mutant, hours)
+	$(BIN)/pip install -q --upgrade --target build/cosmic-ray cosmic-ray
+	PYTHONPATH=build/cosmic-ray $(BIN)/python -m benchmarks.mutants --sample $(or $(SAMPLE),104) --out reports/mutants.json
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache edge_agent/signal/*.so

@@ -213,10 +213,10 @@ def learned(rows: Sequence[Row], label: str, threshold: float, seed: int) -> dic
 
 def _logistic() -> Any:
     try:
-        return import_module("edge_train.alarm_logistic")
+        return import_module("edge_train.alarms.logistic")
     except ImportError:
         sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "training"))
-        return import_module("edge_train.alarm_logistic")
+        return import_module("edge_train.alarms.logistic")
 
 
 def report(rows: Sequence[Row], repeats: int) -> dict[str, Any]:

@@ -21,6 +21,7 @@ need, was trained on half of them (DS1). DS2 stands apart for the model alone.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections import Counter
@@ -172,6 +173,7 @@ def main() -> int:
     default = Path(os.environ.get("EDGE_AGENT_SHARED", "../shared")) / "data"
     parser.add_argument("--data", type=Path, default=default)
     parser.add_argument("--records", nargs="*")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     arguments = parser.parse_args()
     folder = arguments.data / "mitdb"
     names = arguments.records or sorted(path.stem for path in folder.glob("*.hea"))
@@ -247,6 +249,18 @@ def main() -> int:
         f"{kind} {count}" for (kind, state), count in sorted(kinds.items()) if state == "raised" and kind not in FATAL
     )
     print(f"other alarms raised: {others}")
+    if arguments.json is not None:
+        figures = {
+            "records": len(names),
+            "hours": hours,
+            "false": dict(false),
+            "true": dict(right),
+            "in_time": {what: len(times) for what, times in delays.items()},
+            "missed": {what: sum(what in one for one in missed) for what in delays},
+            "fibrillation_s": {"all": rhythm.tolist(), "DS2": rhythm_ds2.tolist()},
+            "onset_delay_s": known,
+        }
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

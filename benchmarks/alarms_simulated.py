@@ -187,12 +187,13 @@ def main() -> int:
         print(
             f"| {kind} | {total.raised[kind]} | {missed} | {late} | {extra} | {np.median(delays):.1f} | {max(delays):.1f} |"
         )
+    print(f"\nraised a second time in its episode: {len(total.again)}")
     if low < 12.0:
         print(f"\necg_noise was raised in {total.technical} of {done} scripts\n")
         print("| clinical alarm from the ECG | where the script has it | where it has not |\n|---|---|---|")
         for kind in sorted({kind for kind, _ in total.from_ecg}):
             print(f"| {kind} | {total.from_ecg[kind, True]} | {total.from_ecg[kind, False]} |")
-    return int(bool(total.missed or total.late or total.unscripted))
+    return int(bool(total.missed or total.late or total.unscripted or total.again))
 
 
 if __name__ == "__main__":

@@ -49,10 +49,13 @@ began = time.perf_counter()
 from pathlib import Path
 import edge_agent.cli, edge_agent.config
 from edge_agent import config, daemon
+from edge_agent.inference.installed.catalogue import Catalogue, open_first
+from edge_agent.inference.installed.live import wanted_names
 imported = time.perf_counter()
 settings = config.load(Path(sys.argv[1]))
 read = time.perf_counter()
-models = daemon.models_for(settings)
+names = wanted_names([stream.models for stream in settings.stream], catalogue := Catalogue.of(settings.inference))
+models = open_first(catalogue, names)
 loaded = time.perf_counter()
 sources = daemon.open_sources(settings)
 opened = time.perf_counter()

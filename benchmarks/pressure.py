@@ -21,11 +21,13 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import os
 import sys
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import wfdb
@@ -190,18 +192,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--half", choices=("develop", "report", "both"), default="both")
     parser.add_argument("--qrs", default="native", help="method of the QRS detector")
     parser.add_argument("--records", action="store_true", help="a line for each record")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args(arguments)
     names = records_with_pressure(options.data)
     if not names:
         print(f"no records with an ABP in {options.data}", file=sys.stderr)
         return 1
+    figures = {}
     for half in ("develop", "report"):
         if options.half in (half, "both"):
-            report(half, [stream(options.data, n, options.qrs) for n in names if half_of(n) == half], options.records)
+            found = [stream(options.data, n, options.qrs) for n in names if half_of(n) == half]
+            figures[half] = report(half, found, options.records)
+    if options.json is not None:
+        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     return 0
 
 
-def report(half: str, found: list[Found], each: bool) -> None:
+def report(half: str, found: list[Found], each: bool) -> dict[str, Any]:
+    """What is printed of a half, and its figures."""
+    by_record: dict[str, dict[str, int]] = {}
     stretches, shifted, beats, windows, anywhere = Count(), Count(), Count(), Count(), Count()
     seconds = ecg_good = abp_good = both_good = pulses_good = stretch_good = 0.0
     why_ecg: Counter[str] = Counter()
@@ -214,6 +223,7 @@ def report(half: str, found: list[Found], each: bool) -> None:
         long = long_stretches(trusted, STRETCH_S * f.fs)
         here = count(f, long)
         stretches.add(here)
+        by_record[f.name] = {"one": here.one, "all": here.all}
         shifted.add(count(f, long, usual_shift(f)))
         beats.add(count(f, trusted))
         windows.add(count(f, both))
@@ -258,6 +268,21 @@ def report(half: str, found: list[Found], each: bool) -> None:
         f"  an onset is known {np.median(d) * 1e3:.0f} ms after the foot (median), 99 % {np.percentile(d, 99) * 1e3:.0f},"
         f" at most {d.max() * 1e3:.0f} ms"
     )
+    counts = {
+        "stretches": stretches,
+        "windows and pulses": beats,
+        "windows": windows,
+        "everywhere": anywhere,
+    }
+    return {
+        "share": {name: {"one": c.one, "all": c.all, "percent": 100 * c.share} for name, c in counts.items()},
+        "good_percent": {
+            name: 100 * part / seconds
+            for name, part in (("ecg", ecg_good), ("abp", abp_good), ("both", both_good), ("stretches", stretch_good))
+        },
+        "by_record": by_record,
+        "known_ms": {"median": float(np.median(d) * 1e3), "largest": float(d.max() * 1e3)},
+    }
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ one stream as it is, one beat and one verdict a second, scaled up from some minu
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import shutil
 import tempfile
@@ -98,23 +99,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--events", type=int, default=20_000)
     parser.add_argument("--card-seconds", type=int, default=60, help="length of the second measurement")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     arguments = parser.parse_args()
     logging.disable()  # of brokers that we stop ourselves
     mosquitto = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    found: dict[str, dict[str, float]] = {}
     print(f"{'MQTT':<8}{'outbox':<10}{'events/s':>10}{'CPU us/event':>14}")
     for protocol in ("3.1.1", "5"):
         for disk in (True, False):
             seconds, cpu, _ = publish(mosquitto, protocol, arguments.events, disk=disk, per_s=None, connected=True)
             kept = "disk" if disk else "memory"
-            print(f"{protocol:<8}{kept:<10}{arguments.events / seconds:>10.0f}{cpu / arguments.events * 1e6:>14.1f}")
+            rate, each_us = arguments.events / seconds, cpu / arguments.events * 1e6
+            found[f"{protocol} {kept}"] = {"events_per_s": rate, "cpu_us_per_event": each_us}
+            print(f"{protocol:<8}{kept:<10}{rate:>10.0f}{each_us:>14.1f}")
     count = 2 * arguments.card_seconds
     for connected, wait_s in ((True, 0.0), (True, 5.0), (False, 0.0), (False, 5.0)):
         _, _, wrote = publish(mosquitto, "3.1.1", count, disk=True, per_s=2.0, connected=connected, wait_s=wait_s)
         state = f"beats_wait_s = {wait_s:g}, " + ("connected" if connected else "broker away")
         a_day = wrote / arguments.card_seconds * 86_400 / 1e6
+        where = f"{'connected' if connected else 'away'} {wait_s:g}"
+        found[where] = {"bytes_per_message": wrote / count, "mb_per_day": a_day}
         print(
             f"one stream, 2 messages of QoS 1 a second, {state}: {wrote / count:.0f} bytes a message, {a_day:.0f} MB a day"
         )
+    if arguments.json is not None:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,8 +8,9 @@ model. What is promised: after the warm-up memory grows by at most 1 MB per simu
 stays with the wall's, and the newest tenth of the latencies is as the first. Exit status 1 where one of them is not kept.
 
 Growth is the median of the slopes between all pairs of looks (Theil 1950, Sen 1968): one page-cache flush or one look at an unlucky
-moment must not decide it. With few simulated hours the figure's own spread is larger than the bound: its 95 % interval is told, and the
-promise counts as broken only where the whole interval lies above it.
+moment must not decide it. A simulated day is one whose samples went through, however much of the speed the machine gave. With few
+simulated hours the figure's own spread is larger than the bound: its 95 % interval is told, and the promise counts as broken only where the
+whole interval lies above it and memory truly rose by more than one step (`STEP_MB`).
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ FS = 250
 STREAMS = ("bed1", "bed2")
 LOOK_S = 5.0
 GROWTH_MB_PER_DAY = 1.0
+STEP_MB = 2.0
+"""Python's and the C library's allocators take memory from the system a megabyte at a time, and for some fifteen simulated hours they find
+their level: less in all is no slope. A four hours' run has six days after its warm-up, so that it is a third of what the promise allows."""
 DRIFT_MS_PER_HOUR = 100.0
 LATENCY_RATIO, LATENCY_FLOOR_MS = 1.5, 5.0
 """The last tenth's 99th percentile may be so many times the first's, or so much more, whatever is larger: the machine does other things."""
@@ -48,6 +52,11 @@ class Look:
     descriptors: int
     threads: int
     samples: dict[str, int]
+
+    @property
+    def days(self) -> float:
+        """Of the patients', as far as they truly went through."""
+        return sum(self.samples.values()) / len(self.samples) / FS / 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +168,13 @@ def judge(
 ) -> dict[str, Any]:
     """Figures, and which promise is not kept."""
     warm = [one for one in looks if one.at_s >= looks[-1].at_s / 4]
-    days = np.array([one.at_s * speed / 86_400 for one in warm])
-    growth = slope(days, np.array([one.rss_mb for one in warm]))
+    memory = np.array([one.rss_mb for one in warm])
+    growth = slope(np.array([one.days for one in warm]), memory)
+    tenth_of_them = max(1, len(warm) // 10)
+    rise_mb = float(np.median(memory[-tenth_of_them:]) - np.median(memory[:tenth_of_them]))
     half = len(warm) // 2
     # A recording that is being written is one more for a while: what stays open is what the last tenth never goes below.
-    last = warm[-max(1, len(warm) // 10) :]
+    last = warm[-tenth_of_them:]
     descriptors = [max(one.descriptors for one in warm[:half]), min(one.descriptors for one in last)]
     drifts = {}
     for name in STREAMS:
@@ -180,7 +191,7 @@ def judge(
     # Health is said once a second: over a short run, that alone is a drift.
     allowed_ms = max(DRIFT_MS_PER_HOUR, 2000 * 3600 / (warm[-1].at_s - warm[0].at_s))
     broken = []
-    if growth.low > GROWTH_MB_PER_DAY:
+    if growth.low > GROWTH_MB_PER_DAY and rise_mb > STEP_MB:
         broken.append(
             f"memory grows by {growth.per_day:.2f} MB per simulated day (95 %: {growth.low:.2f} to {growth.high:.2f})"
         )
@@ -192,13 +203,15 @@ def judge(
     if health["broker"]["lost"] or health["inference"]["faults"]:
         broken.append(f"lost {health['broker']['lost']} messages, {health['inference']['faults']} faults while judging")
     return {
-        "simulated_h": round(looks[-1].at_s * speed / 3600, 2),
+        "simulated_h": round(looks[-1].days * 24, 2),
+        "asked_h": round(looks[-1].at_s * speed / 3600, 2),
         "wall_min": round(looks[-1].at_s / 60, 2),
         "speed": speed,
         "growth_mb_per_simulated_day": {key: round(value, 3) for key, value in asdict(growth).items()},
         "rss_mb": {
             "warm": round(warm[0].rss_mb, 1),
             "end": round(warm[-1].rss_mb, 1),
+            "rise": round(rise_mb, 2),
             "peak": max(one.rss_mb for one in looks),
         },
         "rss_mb_over_time": [round(one.rss_mb, 1) for one in looks[:: max(1, len(looks) // 20)]],

@@ -13,7 +13,7 @@ import ssl
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,7 @@ from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
 from edge_agent.inference.installed.signature import is_key
 from edge_agent.inference.settings import InferenceConfig as InferenceConfig
+from edge_agent.outputs import sinks
 from edge_agent.outputs.settings import HomeAssistantConfig as HomeAssistantConfig
 from edge_agent.outputs.settings import JsonlConfig as JsonlConfig
 from edge_agent.outputs.settings import MetricsConfig as MetricsConfig
@@ -94,6 +95,7 @@ class DeviceConfig(Section):
 class TlsConfig(Section):
     """How the broker proves who it is, and the agent who it is."""
 
+    must_be_there: ClassVar = ("ca_file", "cert_file", "key_file")
     ca_file: Path | None = Field(default=None, description="PEM; the system's certificates by default.")
     cert_file: Path | None = Field(
         default=None, description="The agent's own certificate, PEM, where the broker asks for one."
@@ -120,6 +122,7 @@ class TlsConfig(Section):
 class MqttConfig(Section):
     """The broker."""
 
+    must_be_there: ClassVar = ("password_file",)
     host: Host = Field(default="localhost", description="The broker's name or address.")
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal["3.1.1", "5"] = "3.1.1"
@@ -250,13 +253,12 @@ class StreamConfig(Section):
         return detector
 
 
-class Config(Section):
-    """The whole file."""
+class Config(sinks.Tables):
+    """The whole file: these tables, and one for each of `outputs.sinks`."""
 
     device: DeviceConfig = Field(default_factory=DeviceConfig)
     mqtt: MqttConfig = Field(default_factory=MqttConfig)
     outbox: OutboxConfig = Field(default_factory=OutboxConfig)
-    jsonl: JsonlConfig | None = Field(default=None, description="Off without this table.")
     recorder: RecorderConfig | None = Field(default=None, description="Off without this table.")
     metrics: MetricsConfig | None = Field(default=None, description="Off without this table.")
     home_assistant: HomeAssistantConfig = Field(default_factory=HomeAssistantConfig)
@@ -281,6 +283,16 @@ class Config(Section):
             raise ValueError(f"two streams listen on TCP port {shared[0]}; give each its own")
         return streams
 
+    def anchored(self, folder: Path) -> Self:
+        """And a source that names no broker of its own has ours."""
+        placed = super().anchored(folder)
+        return placed.model_copy(update={"stream": [_with_broker(stream, placed.mqtt) for stream in placed.stream]})
+
+    def missing(self, folder: Path) -> Iterator[str]:
+        yield from super().missing(folder)
+        for number, stream in enumerate(self.stream):
+            yield from (f"stream[{number}] ({stream.name}).{one}" for one in stream.missing(folder))
+
     def public(self) -> dict[str, Any]:
         """As published: no secret and no path to one."""
         shown = self.model_dump(mode="json")
@@ -299,10 +311,18 @@ class Config(Section):
             shown["inference"]["store"] = "(set)"
         if shown["outbox"]["folder"] is not None:
             shown["outbox"]["folder"] = "(set)"
-        for section, key in (("jsonl", "path"), ("recorder", "folder")):
-            if shown[section] is not None:
-                shown[section][key] = "(set)"
+        if shown["recorder"] is not None:
+            shown["recorder"]["folder"] = "(set)"
+        for name, key, _ in sinks.files(self):
+            shown[name][key] = "(set)"
         return shown
+
+
+def _with_broker(stream: StreamConfig, mqtt: MqttConfig) -> StreamConfig:
+    source = stream.source
+    if not isinstance(source, MqttSource) or source.broker is not None:
+        return stream
+    return stream.model_copy(update={"source": source.model_copy(update={"broker": mqtt})})
 
 
 def load(path: Path, *, streams: bool = True) -> Config:
@@ -318,7 +338,7 @@ def load(path: Path, *, streams: bool = True) -> Config:
         raise ConfigError(path, list(_problems(error, data))) from None
     if missing := missing_files(config, path.parent, streams=streams):
         raise ConfigError(path, missing)
-    return anchored(config, path.parent.resolve())
+    return config.anchored(path.parent.resolve())
 
 
 def parsed(path: Path) -> dict[str, Any]:
@@ -342,107 +362,14 @@ def parsed(path: Path) -> dict[str, Any]:
 def missing_files(config: Config, folder: Path, *, streams: bool = True) -> list[str]:
     """What the configuration names and is not there."""
     try:
-        return list((_missing_files if streams else _missing_models)(config, folder))
+        if not streams:
+            return [f"inference.{one}" for one in config.inference.missing(folder)]
+        return list(config.missing(folder))
     except OSError as error:  # a name that no file can have: too long, or through what is no folder
         return [f"{str(error.filename)[:100]}: {error.strerror}"]
 
 
-def anchored(config: Config, folder: Path) -> Config:
-    """Relative paths are relative to the configuration file, wherever the daemon was started."""
-    streams = []
-    for stream in config.stream:
-        source = stream.source
-        if isinstance(source, FileSource):
-            source = source.model_copy(update={"path": folder / source.path})
-        elif isinstance(source, SimulatedSource) and isinstance(source.script, Path):
-            source = source.model_copy(update={"script": folder / source.script})
-        elif isinstance(source, MqttSource):
-            source = source.model_copy(update={"broker": _anchored_mqtt(source.broker or config.mqtt, folder)})
-        streams.append(stream.model_copy(update={"source": source}))
-    mqtt, inference, outbox = _anchored_mqtt(config.mqtt, folder), config.inference, config.outbox
-    if outbox.folder is not None:
-        outbox = outbox.model_copy(update={"folder": folder / outbox.folder})
-    jsonl = config.jsonl
-    if jsonl is not None:
-        jsonl = jsonl.model_copy(update={"path": folder / jsonl.path})
-    recorder = config.recorder
-    if recorder is not None:
-        recorder = recorder.model_copy(update={"folder": folder / recorder.folder})
-    if inference.models_dir is not None:
-        inference = inference.model_copy(update={"models_dir": folder / inference.models_dir})
-    if inference.store is not None:
-        inference = inference.model_copy(update={"store": folder / inference.store})
-    inference = inference.model_copy(update={"tpu": inference.tpu.anchored(folder)})
-    keys = [one if is_key(one) else str(folder / one) for one in inference.trusted_keys]
-    inference = inference.model_copy(update={"trusted_keys": keys})
-    placed = {"stream": streams, "mqtt": mqtt, "inference": inference, "outbox": outbox, "jsonl": jsonl}
-    placed["recorder"] = recorder
-    placed["review"] = config.review.anchored(folder)
-    return config.model_copy(update=placed)
-
-
-def _anchored_mqtt(mqtt: MqttConfig, folder: Path) -> MqttConfig:
-    if mqtt.password_file is not None:
-        mqtt = mqtt.model_copy(update={"password_file": folder / mqtt.password_file})
-    if mqtt.tls is not None:
-        files = {key: folder / file for key, file in _tls_files(mqtt.tls)}
-        mqtt = mqtt.model_copy(update={"tls": mqtt.tls.model_copy(update=files)})
-    return mqtt
-
-
-def _tls_files(tls: TlsConfig) -> Iterator[tuple[str, Path]]:
-    for key in ("ca_file", "cert_file", "key_file"):
-        file = getattr(tls, key)
-        if file is not None:
-            yield key, file
-
-
 _NO_STREAM = {"name": "none", "source": {"type": "simulated"}}
-
-
-def _missing_models(config: Config, folder: Path) -> Iterator[str]:
-    """Of what [inference] names."""
-    if config.inference.models_dir is not None and not (folder / config.inference.models_dir).is_dir():
-        yield f"inference.models_dir: {config.inference.models_dir}: no such folder"
-    for number, key in enumerate(config.inference.trusted_keys):
-        if not is_key(key) and not (folder / key).is_file():
-            yield f"inference.trusted_keys[{number}]: {key}: no such file; a public key's path or its 64 hexadecimal digits"
-
-
-def _missing_files(config: Config, folder: Path) -> Iterator[str]:
-    """Files that the configuration names and that are not there."""
-    yield from _missing_mqtt_files(config.mqtt, folder, "mqtt")
-    yield from config.review.missing(folder)
-    yield from _missing_models(config, folder)
-    for number, stream in enumerate(config.stream):
-        source, where = stream.source, f"stream[{number}] ({stream.name})"
-        if isinstance(source, SimulatedSource) and isinstance(source.script, Path):
-            if not (folder / source.script).is_file():
-                yield f"{where}.source.script: {source.script}: no such file; 'demo' and 'sinus' are built in"
-        elif isinstance(source, FileSource):
-            path = folder / source.path
-            if not path.is_file() and not Path(f"{path}.hea").is_file():
-                yield f"{where}.source.path: {source.path}: no such recording (.csv, .edf, .hdf5, or a WFDB record's .hea)"
-        elif isinstance(source, MqttSource) and source.broker is not None:
-            yield from _missing_mqtt_files(source.broker, folder, f"{where}.source.broker")
-        elif isinstance(source, SerialSource | BoardSource) and _port_missing(source):
-            yield (
-                f"{where}.source.port: {source.port}: no such port; plug the board in, look under "
-                "/dev/serial/by-id, or set wait_for_port = true"
-            )
-
-
-def _missing_mqtt_files(mqtt: MqttConfig, folder: Path, where: str) -> Iterator[str]:
-    if mqtt.password_file is not None and not (folder / mqtt.password_file).is_file():
-        yield f"{where}.password_file: {mqtt.password_file}: no such file"
-    for key, file in _tls_files(mqtt.tls) if mqtt.tls is not None else ():
-        if not (folder / file).is_file():
-            yield f"{where}.tls.{key}: {file}: no such file"
-
-
-def _port_missing(source: SerialSource | BoardSource) -> bool:
-    """Whether the configuration promises a port that is not there."""
-    return "://" not in source.port and not source.wait_for_port and not Path(source.port).exists()
 
 
 def _problems(error: ValidationError, data: dict[str, Any]) -> Iterator[str]:

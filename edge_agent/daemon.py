@@ -7,28 +7,26 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, cast
 
-from edge_agent import __version__, config, events, second_opinion
-from edge_agent.alarms.limits import changed
-from edge_agent.collecting import Searches
+from edge_agent import __version__, config, events
+from edge_agent.answers import Answers
 from edge_agent.config import Config
-from edge_agent.errors import ConfigError, EdgeAgentError, RequestError, SourceError
-from edge_agent.inference.installed.catalogue import Catalogue, open_first
-from edge_agent.inference.installed.live import LIVE, LiveModels, wanted_names
-from edge_agent.inference.judge import LoadedModel
-from edge_agent.inference.worker import InferenceWorker
-from edge_agent.life import Life, ModelsNow, StreamNow, in_words
+from edge_agent.errors import ConfigError, EdgeAgentError, SourceError
+from edge_agent.inference.installed.live import LiveModels
 from edge_agent.outputs.hub import Outputs
 from edge_agent.outputs.metrics import Metrics
-from edge_agent.pipeline import Pipeline
+from edge_agent.process.collecting import Searches
+from edge_agent.process.life import Life, ModelsNow, StreamNow, in_words
+from edge_agent.process.memory import resident_mb
+from edge_agent.process.systemd import notify
+from edge_agent.reloading import take_up
 from edge_agent.runner import WAVEFORM_READER, StreamRunner
-from edge_agent.service import notify, resident_mb
 from edge_agent.sources.base import Source
 from edge_agent.sources.open import open_source
+from edge_agent.worker import InferenceWorker
 
 if TYPE_CHECKING:
     from edge_agent.review.in_daemon import DaemonPage
@@ -37,29 +35,6 @@ log = logging.getLogger(__name__)
 
 WAKE_S = 0.25
 WAVEFORM_S = 1.0
-LONGEST_MARK = 200
-LONGEST_SILENCE_S = 3600
-NEEDS_RESTART = (
-    "device", "mqtt", "outbox", "jsonl", "recorder", "metrics", "home_assistant", "requests", "inference", "review",
-)  # fmt: skip
-_ARGUMENTS = {
-    "info": set(), "reload": set(), "measure": set(), "mark": {"stream", "text"}, "silence": {"stream", "kind", "seconds"},
-    "acknowledge": {"stream", "kind"}, "limits": {"stream", "limits"}, "verify": second_opinion.ARGUMENTS,
-}  # fmt: skip
-
-
-def models_for(settings: Config) -> dict[str, LoadedModel]:
-    """The models that the streams name, or all that run by default when a stream names none; a bad one is refused."""
-    catalogue = Catalogue.of(settings.inference)
-    return open_first(catalogue, wanted_names([stream.models for stream in settings.stream], catalogue))
-
-
-def _apart(name: str, fresh: Config, settings: Config) -> bool:
-    """Whether a table differs in what only a restart takes up."""
-    one, other = getattr(fresh, name), getattr(settings, name)
-    if name == "inference":
-        one = one.model_copy(update={key: getattr(other, key) for key in LIVE})
-    return bool(one != other)
 
 
 def open_sources(settings: Config) -> list[Source | None]:
@@ -82,13 +57,6 @@ def open_sources(settings: Config) -> list[Source | None]:
     return opened
 
 
-def _alarm_kind(kind: object) -> str:
-    kinds = get_args(events.AlarmKind)
-    if kind not in kinds:
-        raise RequestError(f"kind: one of {', '.join(kinds)} is wanted")
-    return str(kind)
-
-
 class Daemon:
     def __init__(self, settings: Config, path: Path) -> None:
         """Load, verify and open everything; start nothing."""
@@ -96,7 +64,6 @@ class Daemon:
         self._settings = settings
         self._session = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{secrets.token_hex(2)}"
         named = [stream.models for stream in settings.stream]
-        self._second = second_opinion.SecondOpinion()
         self._models = LiveModels(settings.inference, named, say_engine=self._engine_changed)
         try:
             self._open(settings)
@@ -105,7 +72,7 @@ class Daemon:
             raise
 
     def _open(self, settings: Config) -> None:
-        self._outputs = Outputs(settings, self._answer)
+        self._outputs = Outputs(settings, lambda kind, arguments: self._answers(kind, arguments))
         self._worker = InferenceWorker(self._outputs.event, settings.inference.queue_windows)
         sources = open_sources(settings)
         recorder = self._outputs.recorder
@@ -129,11 +96,14 @@ class Daemon:
                 if source is not None:
                     source.close()
             raise
+        self._reload = threading.Event()
+        self._answers = Answers(
+            self._runners, self._models, self._outputs.event, reload=self._reload.set, info=self._info
+        )
         self._began = time.monotonic()
         self._metrics: Metrics | None = None
         self._page = self._open_page(settings)
         self._stop = threading.Event()
-        self._reload = threading.Event()
         self._life = Life()
         self._searches = Searches(resident_mb)
         self._fed_at = self._began
@@ -207,7 +177,7 @@ class Daemon:
                 return
 
     def _tell_systemd(self, now: float, *lines: str) -> None:
-        """That it lives, if it does, and how it is, if that has changed; see life.py."""
+        """That it lives, if it does, and how it is, if that has changed; see process/life.py."""
         streams = {
             runner.config.name: StreamNow(runner.state, runner.counters.samples, runner.reason)
             for runner in self._runners
@@ -253,10 +223,8 @@ class Daemon:
             runner.models_changed()
         self._say_info()
 
-    # -- reload --------------------------------------------------------------------------------------------------
-
     def _reload_now(self) -> None:
-        """What can change while running does; what cannot is named. A bad file changes nothing."""
+        """A bad file changes nothing."""
         notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         try:
             fresh = config.load(self._path)
@@ -264,34 +232,11 @@ class Daemon:
             log.error("reload refused, nothing changed: %s", error)
             notify("READY=1")
             return
-        runners = {runner.config.name: runner for runner in self._runners}
-        changed, needs_restart = [], []
-        for stream in fresh.stream:
-            runner = runners.get(stream.name)
-            if runner is None:
-                needs_restart.append(f"stream {stream.name} (new)")
-                continue
-            if stream.alarms != runner.config.alarms:
-                runner.set_limits(stream)
-                changed.append(f"{stream.name}.alarms")
-            if stream.model_copy(update={"alarms": runner.config.alarms}) != runner.config:
-                needs_restart.append(f"stream {stream.name}")
-        needs_restart += [f"stream {name} (gone)" for name in runners.keys() - {stream.name for stream in fresh.stream}]
-        needs_restart += [name for name in NEEDS_RESTART if _apart(name, fresh, self._settings)]
-        models = self._models.reload(fresh.inference)
-        self._models.engines.measure_again()
-        if models:
-            changed += models
-            for runner in self._runners:
-                runner.models_changed()
-        if fresh.health_s != self._settings.health_s:
-            changed.append("health_s")
-        self._settings = self._settings.model_copy(
-            update={"health_s": fresh.health_s, "stream": [runner.config for runner in self._runners]}
-        )
-        log.info("reloaded: %s", ", ".join(changed) or "nothing changed")
-        if needs_restart:
-            log.warning("changed in the file, but only a restart takes them up: %s", ", ".join(needs_restart))
+        done = take_up(fresh, self._settings, self._runners, self._models)
+        self._settings = done.settings
+        log.info("reloaded: %s", ", ".join(done.changed) or "nothing changed")
+        if done.needs_restart:
+            log.warning("changed in the file, but only a restart takes them up: %s", ", ".join(done.needs_restart))
         self._say_info()
         notify("READY=1")
 
@@ -308,68 +253,6 @@ class Daemon:
                 time=datetime.now(UTC),
             ),
         )
-
-    def _answer(self, kind: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """What a request over MQTT is answered; see outputs/requests.py."""
-        unknown = set(arguments) - _ARGUMENTS[kind]
-        if unknown:
-            raise RequestError(f"unknown: {', '.join(sorted(map(repr, unknown))[:5])}")
-        match kind:
-            case "reload":
-                self._reload.set()
-                return {"reload": "begun; bridge/info follows"}
-            case "measure":
-                if not self._models.engines.measure_again():
-                    raise RequestError("no model has a file for the TPU: there is nothing to choose from")
-                return {"measure": "begun; bridge/engine follows"}
-            case "mark":
-                return self._mark(self._pipeline(arguments.get("stream")), arguments.get("text", ""))
-            case "silence":
-                pipeline = self._pipeline(arguments.get("stream"))
-                return self._silence(pipeline, arguments.get("kind"), arguments.get("seconds"))
-            case "acknowledge":
-                pipeline, alarm = self._pipeline(arguments.get("stream")), _alarm_kind(arguments.get("kind"))
-                at = pipeline.acknowledge(alarm)
-                return {"kind": alarm, "acknowledged": at is not None, "from_sample": at}
-            case "limits":
-                return self._limits(arguments.get("stream"), arguments.get("limits"))
-            case "verify":
-                pipeline = self._pipeline(arguments.get("stream"))
-                return self._second.answer(pipeline, self._models.judge.models, arguments)
-            case _:
-                return self._info().model_dump(mode="json", by_alias=True)
-
-    def _pipeline(self, stream: object) -> Pipeline:
-        for runner in self._runners:
-            if runner.config.name == stream and runner.pipeline is not None:
-                return runner.pipeline
-        there = ", ".join(runner.config.name for runner in self._runners)
-        raise RequestError(f"stream: no such stream, or not open yet; there are: {there}")
-
-    def _mark(self, pipeline: Pipeline, text: object) -> dict[str, Any]:
-        if not isinstance(text, str) or len(text) > LONGEST_MARK or not text.isprintable() or not text.strip():
-            raise RequestError(f"text: 1 to {LONGEST_MARK} printable characters are wanted, and not only blanks")
-        mark = pipeline.mark(text)
-        self._outputs.event(mark)
-        return {"sample": mark.sample, "seq": mark.seq}
-
-    @staticmethod
-    def _silence(pipeline: Pipeline, kind: object, seconds: object) -> dict[str, Any]:
-        alarm = _alarm_kind(kind)
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= LONGEST_SILENCE_S:
-            raise RequestError(f"seconds: 0 to {LONGEST_SILENCE_S} are wanted; 0 ends a silence")
-        return {"kind": alarm, "until_sample": pipeline.silence(alarm, seconds)}
-
-    def _limits(self, stream: object, given: object) -> dict[str, Any]:
-        """Until the next reload or restart, which take what the file says."""
-        pipeline = self._pipeline(stream)
-        runner = next(one for one in self._runners if one.pipeline is pipeline)
-        try:
-            limits = changed(runner.config.alarms, given)
-        except ValueError as error:
-            raise RequestError(f"limits: {error}") from None
-        runner.set_limits(runner.config.model_copy(update={"alarms": limits}))
-        return {"limits": limits.model_dump(mode="json")}
 
     def _engine_changed(self) -> None:
         """From a TPU's own thread."""

@@ -24,9 +24,9 @@ from typing import Literal
 from urllib.parse import unquote
 
 from edge_agent import config
+from edge_agent.commands.example import example_config
 from edge_agent.config import BoardSource, Config, SerialSource
 from edge_agent.errors import EdgeAgentError, OutputError
-from edge_agent.example import example_config
 
 SERVICE = "edge-agent.service"
 ACCOUNT = "edge-agent"

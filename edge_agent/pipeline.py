@@ -21,6 +21,7 @@ import numpy as np
 
 from edge_agent import events
 from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence
+from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.opinion import Combiner, Opinion, opinion
 from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
@@ -28,7 +29,6 @@ from edge_agent.alarms.rules.registry import ARREST, RULES
 from edge_agent.alarms.scene import SceneMaker
 from edge_agent.alarms.vitals import vital_signs
 from edge_agent.clock import StreamClock
-from edge_agent.config import AlarmLimits
 from edge_agent.errors import RequestError
 from edge_agent.inference.feeder import Feeder, Pending, feeders_of
 from edge_agent.inference.manifest import Manifest

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from edge_agent import events
+from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.clock import RecordedClock
-from edge_agent.config import AlarmLimits, StreamConfig
+from edge_agent.config import StreamConfig
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window

@@ -11,20 +11,20 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from edge_agent import events
-from edge_agent.asked import STEP_S, Asked
 from edge_agent.clock import LiveClock, RecordedClock
 from edge_agent.config import FileSource, SimulatedSource, StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.inference.manifest import Manifest
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline
+from edge_agent.sources.asked import STEP_S, Asked
 from edge_agent.sources.base import Counts, Source, StreamInfo
 from edge_agent.sources.open import info_unopened, open_source
 from edge_agent.stamp import Moment, Stamp
 from edge_agent.verdicts import VerdictLane
+from edge_agent.worker import InferenceWorker
 
 log = logging.getLogger(__name__)
 

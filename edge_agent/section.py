@@ -1,19 +1,46 @@
-"""What all tables of settings share: a table that refuses keys it does not know, the name of a host, the part of a topic, and the words
-in which a wrong value is told."""
+"""What all tables of settings share: a table that refuses keys it does not know and says where its files are and which are missing, the
+name of a host, the part of a topic, and the words in which a wrong value is told."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    must_be_there: ClassVar[tuple[str, ...]] = ()
+    """Keys of files without which nothing can begin."""
+
+    def anchored(self, folder: Path) -> Self:
+        """Relative paths, here and in the tables below, are relative to the configuration file, wherever the daemon was started."""
+        placed = {name: _placed(getattr(self, name), folder) for name in type(self).model_fields}
+        return self.model_copy(update={name: new for name, new in placed.items() if new is not getattr(self, name)})
+
+    def missing(self, folder: Path) -> Iterator[str]:
+        """What is named here and in the tables below and is not there: the key, and what it says."""
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Section):
+                yield from (f"{name}.{one}" for one in value.missing(folder))
+            elif name in self.must_be_there and value is not None and not (folder / value).is_file():
+                yield f"{name}: {value}: no such file"
+
+
+def _placed(value: Any, folder: Path) -> Any:
+    if isinstance(value, Path):
+        return folder / value
+    if isinstance(value, Section):
+        return value.anchored(folder)
+    if isinstance(value, list) and any(isinstance(one, Section) for one in value):
+        return [_placed(one, folder) for one in value]
+    return value
 
 
 def valid_host(host: str) -> str:
@@ -102,3 +129,10 @@ def in_words(wrong: Mapping[str, Any], *, table: str = "a table") -> str:
         return f"{context['discriminator']} is missing"
     message = str(wrong["msg"]).removeprefix("Value error, ").removeprefix("Assertion failed, ")
     return re.sub(r"^(Input|String|List|Value) (should|is) ", r"\2 ", message)
+
+
+def first_in_words(error: ValidationError, whole: str) -> str:
+    """Of JSON that is not as it should be: where the first of what is wrong stands (``whole``: in no part of it alone), and what."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place[:200] or whole}: {in_words(first, table='an object')[:200]}"

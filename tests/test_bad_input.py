@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent import __version__
 from edge_agent.cli import build_parser, main
-from edge_agent.example import example_config
+from edge_agent.commands.example import example_config
 
 COMMANDS = (
     *("run", "check", "example", "demo", "replay", "simulate", "ports", "sniff", "watch", "review", "models", "tpu"),

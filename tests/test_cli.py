@@ -352,7 +352,7 @@ def test_check_warns_of_a_folder_that_another_user_may_write_into(
         '[recorder]\nfolder = "new/recordings"\n' + SIMULATED.format("models = []"), encoding="utf-8"
     )
     assert "recorder" not in run("check", "c.toml").err
-    monkeypatch.setattr("edge_agent.check.os.access", lambda *_: False)
+    monkeypatch.setattr("edge_agent.commands.check.os.access", lambda *_: False)
     said = run("check", "c.toml")
     assert said.status == 0
     assert "edge-agent: warning: recorder.folder: " in said.err

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_agent import config
+from edge_agent.commands.example import example_config
 from edge_agent.config import (
     PASSWORD_VARIABLE,
     AlarmLimits,
@@ -25,7 +26,6 @@ from edge_agent.config import (
     load,
 )
 from edge_agent.errors import ConfigError
-from edge_agent.example import example_config
 from edge_agent.section import topic_part
 
 SIMULATED = """

@@ -17,15 +17,16 @@ import serial
 
 from edge_agent import config, events
 from edge_agent.config import Config
-from edge_agent.daemon import NEEDS_RESTART, Daemon
+from edge_agent.daemon import Daemon
 from edge_agent.errors import SourceError, SourceLost
 from edge_agent.inference.judge import Judge
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block
+from edge_agent.reloading import NEEDS_RESTART
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
+from edge_agent.worker import InferenceWorker
 from tests.spine import (
     Broker,
     Listener,

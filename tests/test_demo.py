@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.demo import FS, LATE_S, Received, View, expected_episodes, percentile, raised_in, summary
+from edge_agent.commands.demo import FS, LATE_S, Received, View, expected_episodes, percentile, raised_in, summary
 from tests.spine import ROOT
 
 SEED = 1

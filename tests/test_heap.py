@@ -9,7 +9,7 @@ import pytest
 
 MEASURE = """
 import ctypes, platform, sys
-from edge_agent import heap
+from edge_agent.process import memory as heap
 libc = ctypes.CDLL(None)
 if not hasattr(libc, "mallinfo2"):
     print("no glibc"); sys.exit()

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_agent import events
-from edge_agent.latency import STAGES, LatencyBook
+from edge_agent.outputs.latency import STAGES, LatencyBook
 
 
 class Clock:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from edge_agent import models_shown
 from edge_agent.cli import main
+from edge_agent.commands import models_shown
 from edge_agent.config import load as load_config
 from edge_agent.errors import ConfigError
 from edge_agent.inference.installed import signature

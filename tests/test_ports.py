@@ -12,7 +12,8 @@ from types import SimpleNamespace
 import pytest
 from serial.tools import list_ports
 
-from edge_agent import cli, ports
+from edge_agent import cli
+from edge_agent.sources import ports
 
 DONGLE = SimpleNamespace(
     device="/dev/ttyUSB0",

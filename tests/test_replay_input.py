@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from edge_agent import config
-from edge_agent.cli import main, print_summaries
+from edge_agent.cli import main
+from edge_agent.commands.replay import print_summaries
 from edge_agent.replay import Summary, distinct
 from tests.conftest import ROOT
 

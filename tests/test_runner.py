@@ -13,16 +13,16 @@ import numpy as np
 import pytest
 
 from edge_agent import config, events
-from edge_agent.asked import Asked
 from edge_agent.errors import ConfigError, EdgeAgentError, SourceBroken, SourceLost
 from edge_agent.inference.judge import Judge
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.runner import AWAY_MARGIN_S, StreamRunner
+from edge_agent.sources.asked import Asked
 from edge_agent.sources.base import Counts, Signal, Source, StreamInfo
 from edge_agent.sources.open import open_recording, open_source
 from edge_agent.sources.paced import RecordingReader
+from edge_agent.worker import InferenceWorker
 from tests.spine import free_port, wait_for
 
 FS = 100.0

@@ -5,7 +5,8 @@ off -> pending -> raised -> off, with one raise for an episode: a finding that f
 ``pending``: the finding is there, but it has not lasted ``confirm`` samples yet, or the last episode's ``refractory`` time is not over.
 ``suppressed``: the finding is there, but another signal speaks against it. Said once an episode; when what was
 against it falls away the alarm
-is raised. A raised alarm that another signal comes to speak against clears, as it would had the finding gone.
+is raised. A raised alarm that another signal comes to speak against clears after ``contested_after`` samples: one error
+of another lead's (a beat too many among five) speaks for as long as it is remembered.
 ``latched``: the finding has gone, and the alarm stays until it is acknowledged.
 """
 
@@ -29,6 +30,8 @@ class Times:
     """While it is raised, evidence that has changed is said again after this long; never, if 0."""
     confirm: int = 0
     refractory: int = 0
+    contested_after: int = 0
+    """In place of ``clear_after`` where it is longer and the definition holds, but another signal speaks against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +114,8 @@ class AlarmMachine:
     def _missing(
         self, now: int, times: Times, against: str | None, latching: bool, acknowledged: bool
     ) -> Transition | None:
-        if now - self._seen < times.clear_after:
+        least = times.clear_after if against is None else max(times.clear_after, times.contested_after)
+        if now - self._seen < least:
             return self._say("updated", now) if acknowledged else None
         if latching and not self.acknowledged:
             first, self.state = self.state == "raised", "latched"

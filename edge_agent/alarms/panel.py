@@ -18,6 +18,9 @@ from edge_agent.stamp import Moment, Stamp
 UPDATE_S = 10.0
 """Between two messages of an alarm that goes on, if its evidence has changed."""
 
+CONTESTED = 2
+"""While its definition still holds a raised alarm clears so many times `clear_s` after another signal has begun to speak against it."""
+
 E = TypeVar("E")
 
 
@@ -56,7 +59,11 @@ class AlarmPanel(Generic[E]):
     def _times_of(self, rule: Rule[E], limits: AlarmLimits) -> Times:
         fs = self._fs
         return Times(
-            round(limits.clear_s * fs), round(UPDATE_S * fs), round(rule.confirm_s * fs), round(rule.refractory_s * fs)
+            clear_after=round(limits.clear_s * fs),
+            contested_after=round(CONTESTED * limits.clear_s * fs),
+            update_after=round(UPDATE_S * fs),
+            confirm=round(rule.confirm_s * fs),
+            refractory=round(rule.refractory_s * fs),
         )
 
     def step(
@@ -72,7 +79,8 @@ class AlarmPanel(Generic[E]):
                 finding = rule.find(evidence, now, limits)
                 if finding is None and machine.state == "off":  # all of them, nearly always
                     continue
-                if finding is not None and (above := rule.under & (self.standing | standing)):
+                # One that was raised stays as long as it is found: cleared and raised again it would be two alarms of one episode.
+                if finding is not None and not machine.raised and (above := rule.under & (self.standing | standing)):
                     finding = replace(finding, against=f"{min(above)} stands")
                 transition = machine.step(
                     finding,

@@ -10,6 +10,11 @@ than half of the intervals' variance is told by the four before (an autoregressi
 the entropy. In fibrillation it is nothing but what so few intervals
 promise by chance: in LTAFDB's annotated intervals with an entropy over the threshold a seventh in the median, .36 in 98 of 100
 stretches.
+
+Premature atrial beats in a sinus rhythm that sways a little scatter the intervals as well. So where what is left without the early ones and
+the one after each hardly varies (a coefficient of variation under .065), it is none either: in simulated sinus rhythm with 3 to 10 early
+beats a minute and a variability of .05 that is so of 91 of 100 stretches whose entropy is over the threshold (of .06: 67), in LTAFDB's and
+VitalDB's annotated fibrillation of fewer than 1 in 200. More (.08) takes what a pacemaker evens out: record 217 of mitdb.
 """
 
 from __future__ import annotations
@@ -30,6 +35,9 @@ MOST_S = 90.0
 """Intervals from so far apart are no picture of now."""
 TOLD_BY = 4
 MOST_TOLD = 0.5
+EARLY = 0.8
+"""Of the median interval: a shorter one ends with a premature beat."""
+STEADY = 0.065
 CONFIRM = 10
 """Beats that must agree before the rhythm changes: single odd stretches do not flap it."""
 
@@ -57,6 +65,13 @@ def told(rr_s: np.ndarray) -> float:
     return 1.0 - float(left @ left) / whole if whole > 0.0 else 0.0
 
 
+def steady(rr_s: np.ndarray) -> bool:
+    """Whether only premature beats make the intervals irregular."""
+    early = rr_s < EARLY * float(np.median(rr_s))
+    own = rr_s[~(early | np.concatenate(([False], early[:-1])))]
+    return bool(own.size > 1 and own.std() < STEADY * own.mean())
+
+
 class RhythmFollower:
     """unknown, N or AFIB, of one lead; each change with the beat at which the new rhythm began to show.
 
@@ -79,9 +94,12 @@ class RhythmFollower:
         self.entropy: float | None = None
         self.last = 0
         """The newest beat."""
+        self.beats_since = 0
+        """So many beats have been taken since the present rhythm began to show."""
         self._leaning = "unknown"
         self._agree = 0
         self._lean_since = 0
+        self._lean_beats = 0
 
     def gap(self) -> None:
         self._intervals.clear()
@@ -103,6 +121,8 @@ class RhythmFollower:
         """Take a beat; where the new rhythm began if this beat settled a change. ``ordered``: a model says so."""
         before, self._before = self._before, (sample, ventricular)
         self.last = sample
+        self.beats_since += 1
+        self._lean_beats += 1
         if before is None:
             return None
         if not (ventricular or before[1]):
@@ -117,13 +137,17 @@ class RhythmFollower:
         if sparse and self.rhythm != "AFIB":
             return None
         irregular = self.entropy > (LEAVE if self.rhythm == "AFIB" else ENTER)
-        waves = irregular and not ordered and told(rr_s) > MOST_TOLD
+        waves = irregular and not ordered and (told(rr_s) > MOST_TOLD or steady(rr_s))
         leaning = "AFIB" if irregular and not ordered and not sparse and not waves else "N"
         if leaning != self._leaning:
             self._leaning, self._agree = leaning, 0
             self._lean_since = first if self.rhythm == "unknown" else self._intervals[INTERVALS // 2][0]
+            self._lean_beats = INTERVALS if self.rhythm == "unknown" else INTERVALS // 2
         self._agree += 1
-        if self._agree < CONFIRM or leaning == self.rhythm:
+        # In fibrillation a stretch looks like waves, or steady, by chance now and then: not one interval may be left of those before.
+        least = INTERVALS if waves and self.rhythm == "AFIB" else CONFIRM
+        if self._agree < least or leaning == self.rhythm:
             return None
         self.rhythm = leaning
+        self.beats_since = self._lean_beats
         return self._lean_since

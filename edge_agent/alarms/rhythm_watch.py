@@ -19,6 +19,8 @@ FORGET_S = 60.0
 TURN_S = 10.0
 """A lead that has been bad for so long leaves the word to another."""
 MODEL_HOLDS_S = 90.0
+MODEL_INTERVALS = 64
+"""So many a rhythm model looks at. Half of them from the sinus rhythm before, it calls them ordered while the fibrillation goes on."""
 NEAR_S = 0.06
 """Two leads' beats are one if they lie so close: further apart the interval would not be the same within the entropy's tolerance."""
 WAITS_S = 0.6
@@ -50,9 +52,13 @@ class RhythmWatch:
         self.rhythm = "unknown"
 
     def model(self, channel: str, sample: int, label: str | None) -> None:
-        """A rhythm model's word on the intervals up to there."""
-        if label is not None:
-            self._ordered[channel] = (sample, label != "AFIB")
+        """A rhythm model's word on the intervals up to there. It ends a fibrillation if it saw nothing else."""
+        if label is None:
+            return
+        ordered, follower = label != "AFIB", self._followers.get(channel)
+        if ordered and follower is not None and follower.rhythm == "AFIB" and follower.beats_since < MODEL_INTERVALS:
+            return
+        self._ordered[channel] = (sample, ordered)
 
     def beat(self, channel: str, sample: int, known: int, *, bad: bool, ventricular: bool = False) -> Change | None:
         if channel not in self._followers:

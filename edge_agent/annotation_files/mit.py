@@ -1,4 +1,4 @@
-"""WFDB annotation files in the MIT format, read and written whole, with numpy alone.
+"""WFDB annotation files in the MIT format, read and written, with numpy alone.
 
 Format: PhysioNet, WFDB Applications Guide, annot(5) and ecgcodes.h. The wfdb package does this too, but brings pandas with it, which
 alone would take most of what the review page's server may use.
@@ -26,6 +26,8 @@ SYMBOLS = {
 # fmt: on
 CODES = {symbol: code for code, symbol in SYMBOLS.items()}
 SKIP, NUM, SUBTYPE, CHANNEL, AUX = 59, 60, 61, 62, 63
+LONGEST_INTERVAL = 1023
+END = b"\0\0"
 _MEMBERS = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
 AAMI = {symbol: label for label, members in _MEMBERS.items() for symbol in members}
 """Codes of beats to the classes of ANSI/AAMI EC57."""
@@ -104,31 +106,43 @@ def _signed(value: int) -> int:
     return (value & 0xFF) - 256 if value & 0x80 else value & 0xFF
 
 
-def render(annotations: Iterable[Annotation]) -> bytes:
-    """In order of time. Raises ValueError for what the format has no room for."""
-    made = bytearray()
-    last = channel = number = 0
-    for one in sorted(annotations, key=lambda one: one.sample):
-        interval = one.sample - last
-        last = one.sample
-        if not 0 <= one.sample < 1 << 31:
-            raise ValueError(f"sample {one.sample} has no place in an annotation file")
-        if interval > 1023:
-            made += struct.pack("<HHH", SKIP << 10, interval >> 16, interval & 0xFFFF)
+class Encoder:
+    """Annotations to bytes, one after the other: for a file that must be whole up to its last one at any moment. ``END`` ends it."""
+
+    def __init__(self) -> None:
+        self._last = self._channel = self._number = 0
+
+    def encode(self, one: Annotation) -> bytes:
+        made = bytearray()
+        interval = one.sample - self._last
+        self._last = one.sample
+        if not 0 <= interval <= LONGEST_INTERVAL:
+            high, low = divmod(interval & 0xFFFFFFFF, 0x10000)  # a 32-bit number of the PDP-11: high half first
+            made += struct.pack("<HHH", SKIP << 10, high, low)
             interval = 0
         made += struct.pack("<H", CODES[one.symbol] << 10 | interval)
         if one.subtype:
             made += struct.pack("<H", SUBTYPE << 10 | one.subtype & 0xFF)
-        if one.channel != channel:
-            channel = one.channel
-            made += struct.pack("<H", CHANNEL << 10 | channel & 0xFF)
-        if one.number != number:
-            number = one.number
-            made += struct.pack("<H", NUM << 10 | number & 0xFF)
+        if one.channel != self._channel:  # it holds until it is changed, and so does the number
+            self._channel = one.channel
+            made += struct.pack("<H", CHANNEL << 10 | one.channel & 0xFF)
+        if one.number != self._number:
+            self._number = one.number
+            made += struct.pack("<H", NUM << 10 | one.number & 0xFF)
         if one.text:
             text = _shortened(one.text)
             made += struct.pack("<H", AUX << 10 | len(text)) + text + b"\0" * (len(text) % 2)
-    return bytes(made) + b"\0\0"
+        return bytes(made)
+
+
+def render(annotations: Iterable[Annotation]) -> bytes:
+    """In order of time. Raises ValueError for what the format has no room for."""
+    encoder, made = Encoder(), bytearray()
+    for one in sorted(annotations, key=lambda one: one.sample):
+        if not 0 <= one.sample < 1 << 31:
+            raise ValueError(f"sample {one.sample} has no place in an annotation file")
+        made += encoder.encode(one)
+    return bytes(made) + END
 
 
 def _shortened(text: str) -> bytes:

@@ -5,7 +5,6 @@ What cannot be read is None, never guessed. A serial number, a host's address or
 
 from __future__ import annotations
 
-import contextlib
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -32,7 +31,6 @@ THROTTLE_BITS = {
 NOW_BITS = 4
 CORAL_USB = {"1a6e:089a": False, "18d1:9302": True}
 """Before its firmware is loaded, and after."""
-CORAL_PCIE = "1ac1:089a"
 DELEGATES = (
     "usr/lib/aarch64-linux-gnu/libedgetpu.so.1",
     "usr/lib/arm-linux-gnueabihf/libedgetpu.so.1",
@@ -230,11 +228,3 @@ class Board:
             if list((self.root / "var/lib/dpkg/info").glob(f"libedgetpu1-{which}*.list")):
                 return which
         return None
-
-
-def resident_mb() -> float | None:
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmRSS:"):
-                return int(line.split()[1]) / 1024
-    return None

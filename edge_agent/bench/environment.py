@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent import __version__
-from edge_agent.bench.board import NOW_BITS, THROTTLE_BITS, Board, Times, resident_mb
+from edge_agent.bench.board import NOW_BITS, THROTTLE_BITS, Board, Times
 from edge_agent.bench.report import Environment, Scenario, State
 from edge_agent.config import default_device
 from edge_agent.errors import EngineError
 from edge_agent.inference.engine import find_runtime
+from edge_agent.process.memory import resident_mb
 
 OTHERS_SHARE = 0.1
 """Of all cores, that other processes may take while something is measured."""

@@ -20,6 +20,7 @@ from edge_agent import plain_file
 from edge_agent.bench import believable
 from edge_agent.bench.report import SCHEMA, SUMMARY_SCHEMA, BenchSummary, Report, Result, SummaryRow
 from edge_agent.errors import EdgeAgentError, OutputError
+from edge_agent.section import first_in_words
 
 OLD_SCHEMA = "edge-agent/bench/1"
 AGENT = "agent"
@@ -156,9 +157,7 @@ def read(path: Path) -> Read:
         report = Report.model_validate(data)
         unbelievable = believable.report(report)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ReportError(f"{path}: damaged: {place}: {first['msg']}") from None
+        raise ReportError(f"{path}: damaged: {first_in_words(error, 'report')}") from None
     except ValueError as error:
         raise ReportError(f"{path}: damaged: {error}") from None
     if unbelievable is not None:

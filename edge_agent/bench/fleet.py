@@ -23,6 +23,7 @@ from edge_agent.bench.files import safe
 from edge_agent.bench.report import BenchSummary
 from edge_agent.config import MqttConfig
 from edge_agent.errors import OutputError
+from edge_agent.section import first_in_words
 
 ANSWER_S = 10.0
 QUIET_S = 0.7
@@ -87,8 +88,7 @@ def _read(heard: Sequence[tuple[str, bytes]]) -> tuple[list[BenchSummary], list[
                 raise ValueError(f"{len(payload)} bytes")
             found.append(BenchSummary.model_validate(json.loads(payload)))
         except ValidationError as error:
-            first = error.errors()[0]
-            damaged.append(f"{name}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+            damaged.append(f"{name}: {first_in_words(error, 'summary')}")
         except (ValueError, RecursionError) as error:
             damaged.append(f"{name}: {type(error).__name__}: no summary")
     return found, damaged

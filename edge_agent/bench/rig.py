@@ -39,7 +39,7 @@ def broker(folder: Path) -> Iterator[tuple[int, str]]:
         conf.write_text("\n".join(lines) + "\n", encoding="utf-8")
         name, command = "mosquitto", [mosquitto, "-c", str(conf)]
     elif importlib.util.find_spec("amqtt") is not None:
-        name, command = "amqtt", [sys.executable, "-m", "edge_agent.demo_broker", str(port)]
+        name, command = "amqtt", [sys.executable, "-m", "edge_agent.commands.demo_broker", str(port)]
     else:
         raise OutputError("no broker to measure with", remedy="apt install mosquitto, or: pip install amqtt")
     process = subprocess.Popen(

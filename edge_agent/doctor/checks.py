@@ -7,11 +7,12 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from edge_agent import ports
 from edge_agent.config import MqttSource, state_folder
 from edge_agent.doctor.machine import Finding, Machine
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.tpu import devices as tpu
+from edge_agent.outputs import sinks
+from edge_agent.sources import ports
 
 PYTHONS = ((3, 11), (3, 13))
 LEAST_MEMORY_MB = 400
@@ -282,8 +283,8 @@ def _places(machine: Machine) -> Iterator[tuple[str, Path, float]]:
     yield "outbox", outbox.folder if outbox.folder is not None else _state(machine), outbox.max_mb
     if settings.recorder is not None:
         yield "recorder", settings.recorder.folder, settings.recorder.max_mb
-    if settings.jsonl is not None:
-        yield "jsonl", settings.jsonl.path.parent, settings.jsonl.max_mb
+    for name, _, path in sinks.files(settings):
+        yield name, path.parent, getattr(dict(sinks.wanted(settings))[name], "max_mb", 0)
 
 
 def clock(machine: Machine) -> Iterator[Finding]:

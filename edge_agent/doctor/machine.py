@@ -7,7 +7,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -46,7 +46,6 @@ class Machine:
     disk: Callable[[Path], os.statvfs_result] = _disk
     reach: Callable[[str, int], None] = _reach
     """Opens and closes a connection; OSError where it cannot."""
-    uid: int = field(default_factory=os.geteuid)
     python: tuple[int, int] = sys.version_info[:2]
     pointer_bits: int = struct.calcsize("P") * 8
 

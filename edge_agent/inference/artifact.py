@@ -24,7 +24,7 @@ from edge_agent.inference.engine import CpuEngine, Engine
 from edge_agent.inference.installed import signature
 from edge_agent.inference.manifest import Manifest, ModelInput
 from edge_agent.journey import Samples
-from edge_agent.section import in_words
+from edge_agent.section import first_in_words
 from edge_agent.shown import plain
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
@@ -114,11 +114,7 @@ def parse_manifest(raw: bytes, where: str) -> Manifest:
     except ArtifactError:
         raise
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise ArtifactError(
-            plain(f"{where}: {place[:200] or 'manifest'}: {in_words(first, table='an object')[:200]}")
-        ) from None
+        raise ArtifactError(plain(f"{where}: {first_in_words(error, 'manifest')}")) from None
     except (ValueError, RecursionError) as error:  # ValueError: JSON or UTF-8 that is none, a number of 5000 digits
         raise ArtifactError(plain(f"{where}: not JSON ({str(error)[:200]})")) from None
     if version_key(manifest.minimum_agent_version) > version_key(__version__):

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from edge_agent.config import InferenceConfig
+from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu import devices
 
 COMPILED_FILE = "model_edgetpu.tflite"

@@ -53,7 +53,6 @@ RrFeature = Literal[
 ]
 FeatureName = RrFeature | ShapeFeature
 RR_FEATURES: tuple[str, ...] = get_args(RrFeature)
-FEATURE_NAMES = RR_FEATURES + SHAPE_FEATURES
 
 
 class Strict(BaseModel):

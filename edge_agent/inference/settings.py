@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 from pydantic import Field, model_validator
 
+from edge_agent.inference.installed.signature import is_key
 from edge_agent.inference.tpu.settings import EngineName, TpuConfig
 from edge_agent.section import Section
 
@@ -49,6 +52,17 @@ class InferenceConfig(Section):
     )
     engines: dict[str, EngineName] = Field(default_factory=dict, description="The same for single models, by name.")
     tpu: TpuConfig = Field(default_factory=TpuConfig)
+
+    def anchored(self, folder: Path) -> Self:
+        keys = [one if is_key(one) else str(folder / one) for one in self.trusted_keys]
+        return super().anchored(folder).model_copy(update={"trusted_keys": keys})
+
+    def missing(self, folder: Path) -> Iterator[str]:
+        if self.models_dir is not None and not (folder / self.models_dir).is_dir():
+            yield f"models_dir: {self.models_dir}: no such folder"
+        for number, key in enumerate(self.trusted_keys):
+            if not is_key(key) and not (folder / key).is_file():
+                yield f"trusted_keys[{number}]: {key}: no such file; a public key's path or its 64 hexadecimal digits"
 
     @model_validator(mode="after")
     def _somebody_to_trust(self) -> InferenceConfig:

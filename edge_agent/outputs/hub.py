@@ -1,4 +1,4 @@
-"""All outputs as one: an event goes to the broker, the file of lines, the recording and the statistics, where these are wanted."""
+"""All outputs as one: an event goes to the broker, the sinks, the recording and the statistics, where these are wanted."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from edge_agent.events import (
     RecorderHealth,
     Verdict,
 )
-from edge_agent.latency import LatencyBook
+from edge_agent.outputs import sinks
 from edge_agent.outputs.home_assistant import discovery
 from edge_agent.outputs.in_order import InOrder
 from edge_agent.outputs.jsonl import JsonLines
+from edge_agent.outputs.latency import LatencyBook
 from edge_agent.outputs.mqtt import MqttPublisher
 from edge_agent.outputs.outbox import Bounds, Outbox, OutboxUnusable
 from edge_agent.outputs.recorder import Recorder
@@ -58,7 +59,7 @@ class Outputs:
         # First of all: it is here that a second agent is refused, which must not have repaired what the first is recording.
         outbox, self._outbox_fault = _outbox(settings)
         try:
-            self._jsonl = JsonLines(settings.jsonl) if settings.jsonl is not None else None
+            self._sinks = sinks.opened(settings)
             self.recorder = Recorder(settings.recorder) if settings.recorder is not None else None
         except BaseException:
             if outbox is not None:
@@ -87,8 +88,8 @@ class Outputs:
             self.mqtt.retain(*discovery(at_home.prefix, base, device, streams))
 
     def start(self) -> None:
-        if self._jsonl is not None:
-            self._jsonl.start()
+        for sink in self._sinks.values():
+            sink.start()
         if self.recorder is not None:
             self.recorder.start()
         if self._requests is not None:
@@ -114,8 +115,8 @@ class Outputs:
                 self.mqtt.event(one)
         else:
             self.mqtt.event(event, payload)
-        if self._jsonl is not None:
-            self._jsonl.put(payload)
+        for sink in self._sinks.values():
+            sink.put(payload)
         if self.recorder is not None:
             self.recorder.event(event)
 
@@ -124,15 +125,17 @@ class Outputs:
         if self.page is not None:
             self.page.feed.message(message)
         self.mqtt.message(part, message)
-        if self._jsonl is not None:
-            self._jsonl.put(message.payload())
+        if self._sinks:
+            payload = message.payload()
+            for sink in self._sinks.values():
+                sink.put(payload)
 
     def broker_health(self) -> BrokerHealth:
         return self.mqtt.health().model_copy(update={"outbox_fault": self._outbox_fault})
 
     def lines_health(self) -> LinesHealth | None:
-        lines = self._jsonl
-        if lines is None:
+        lines = self._sinks.get("jsonl")
+        if not isinstance(lines, JsonLines):
             return None
         return LinesHealth(written=lines.written, dropped=lines.dropped, disk=lines.fault or "ok")
 
@@ -155,8 +158,8 @@ class Outputs:
         said = self.mqtt.stop(timeout_s)
         if self._requests is not None:
             self._requests.stop()
-        if self._jsonl is not None:
-            self._jsonl.stop()
+        for sink in self._sinks.values():
+            sink.stop()
         if self.recorder is not None:
             self.recorder.stop()
         return said

@@ -14,8 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from edge_agent.config import JsonlConfig
 from edge_agent.errors import OutputError
+from edge_agent.outputs.settings import JsonlConfig
 
 log = logging.getLogger(__name__)
 

@@ -152,7 +152,10 @@ class Link:
         self, topic: str, payload: bytes, *, qos: int, retain: bool, properties: Properties | None
     ) -> int | None:
         """The message's id, by which its acknowledgement is known; None if the connection did not take it."""
-        info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        try:
+            info = self._client.publish(topic, payload, qos=qos, retain=retain, properties=properties)
+        except (OSError, AttributeError):  # the thread that connects is closing its sockets at this very moment
+            return None
         if info.rc == paho.MQTT_ERR_SUCCESS:
             return info.mid
         if (
@@ -167,11 +170,11 @@ class Link:
         said = True
         self._stopping.set()
         if self.connected:
-            info = self._client.publish(self._state_topic, self._offline, qos=1, retain=True)
             try:
+                info = self._client.publish(self._state_topic, self._offline, qos=1, retain=True)
                 info.wait_for_publish(timeout_s)
                 said = info.is_published()
-            except (RuntimeError, ValueError):
+            except (RuntimeError, ValueError, OSError, AttributeError):  # the last two: as in `publish`
                 said = False
         self._client.disconnect()
         self._gone.set()

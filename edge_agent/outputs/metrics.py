@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from edge_agent import events
-from edge_agent.config import MetricsConfig
 from edge_agent.errors import OutputError
+from edge_agent.outputs.settings import MetricsConfig
 
 log = logging.getLogger(__name__)
 

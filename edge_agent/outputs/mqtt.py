@@ -35,7 +35,7 @@ from edge_agent.events import (
     Verdict,
     Vitals,
 )
-from edge_agent.latency import LatencyBook
+from edge_agent.outputs.latency import LatencyBook
 from edge_agent.outputs.link import Link, properties_for
 from edge_agent.outputs.outbox import RANKS, Outbox, Parcel
 from edge_agent.outputs.parcels import Parcels

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from edge_agent import events
-from edge_agent.config import RecorderConfig
 from edge_agent.errors import OutputError
 from edge_agent.journey import Block
 from edge_agent.outputs.mit_annotations import Annotation
 from edge_agent.outputs.segment import FRESH, Place, Segment, is_torn, repair
+from edge_agent.outputs.settings import RecorderConfig
 from edge_agent.sources.base import StreamInfo
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ LONGEST_GAP_S = 10.0
 """A longer one ends the segment instead of being written as missing samples."""
 SETTLED_S = 5.0
 """Of the signal, before annotations are written: a beat's class comes after the beat."""
+RAISED_WITHIN_S = 10.0
+"""Of its definition, an alarm is: the signal before it is counted from there, and not from the news of it."""
 SYNC_S = 30.0
 RETRY_S = 60.0
 IN_QUEUE = 5000
@@ -178,7 +180,7 @@ class Recorder:
             self._write(name, stream, block)
         else:
             stream.recent.append(block)
-            oldest = block.end - round(self._config.before_s * info.fs)
+            oldest = block.end - round((self._config.before_s + RAISED_WITHIN_S) * info.fs)
             while stream.recent and stream.recent[0].end < oldest:
                 stream.recent.popleft()
         self._settle(stream, stream.end - round(SETTLED_S * info.fs))
@@ -250,8 +252,10 @@ class Recorder:
             stream.keep_until = max(stream.keep_until, event.sample + after)
             if starts:
                 recent, stream.recent = stream.recent, deque()
+                first = event.sample - round(self._config.before_s * stream.info.fs)
                 for block in recent:
-                    self._write(event.stream, stream, block)
+                    if block.end > first:
+                        self._write(event.stream, stream, block)
 
     def _settle(self, stream: _Stream, before: int) -> None:
         """Write the annotations that nothing can change any more, and close the segments that get no others."""

@@ -8,7 +8,6 @@ from contextlib import suppress
 from edge_agent import events
 from edge_agent.config import InferenceConfig, SimulatedSource, StreamConfig
 from edge_agent.errors import SourceError
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.pipeline import Pipeline
 from edge_agent.review.labelling import judge_of
 from edge_agent.review.live import LiveFeed
@@ -16,6 +15,7 @@ from edge_agent.review.strips import StripKeeper
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.base import Source
 from edge_agent.sources.open import open_source
+from edge_agent.worker import InferenceWorker
 
 QUEUE = 256
 

@@ -266,9 +266,6 @@ class Library:
             if opened is not None and opened.found.state != "running" and opened.signature != _signature(opened.path):
                 self._open.pop(name).close()
 
-    def is_busy(self) -> bool:
-        return any(one.found.state == "running" for one in list(self._open.values()))
-
     def close(self) -> None:
         with self._lock:
             for opened in self._open.values():

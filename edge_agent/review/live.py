@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -41,16 +41,6 @@ SCALE = {"mV": 1000.0, "mmHg": 20.0}
 """Steps of the 16-bit numbers per unit."""
 MISSING = -32768
 VITALS = {name for name in events.Vitals.model_fields if name.endswith(("_per_min", "_mmhg"))}
-
-
-class Runner(Protocol):
-    """As much of a `StreamRunner` as is looked at."""
-
-    state: str
-    pipeline: Pipeline | None
-
-    @property
-    def name(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -102,7 +92,6 @@ class LiveFeed:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._strips = strips
-        self.frames_lost = 0
         self._thread = threading.Thread(target=self._run, name="review-live", daemon=True)
 
     # -- from any thread -----------------------------------------------------------------------------------------
@@ -168,7 +157,6 @@ class LiveFeed:
             for viewer in self._viewers:
                 if len(viewer.frames) >= MOST_FRAMES:
                     viewer.lost += 1
-                    self.frames_lost += 1
                 else:
                     viewer.frames.append(data)
             assert self._loop is not None

@@ -14,8 +14,8 @@ from typing import get_args
 
 from edge_agent.alarms.rules.registry import RULES, VERDICT_RULES
 from edge_agent.annotation_files import mit
+from edge_agent.annotation_files.mit import END
 from edge_agent.events import AlarmKind
-from edge_agent.outputs.mit_annotations import END
 from edge_agent.outputs.segment import ANNOTATOR
 
 PRIORITIES: dict[str, str] = {

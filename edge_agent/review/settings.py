@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from pydantic import Field, model_validator
 
@@ -13,6 +13,7 @@ from edge_agent.section import Host, Section
 class ReviewConfig(Section):
     """A page that shows the streams live and the recorder's recordings; loopback without a password, beyond it with a token."""
 
+    must_be_there: ClassVar = ("cert_file", "key_file")
     enabled: bool = False
     host: Host = Field(default="127.0.0.1", description="Address to listen on; beyond loopback a token is asked for.")
     port: int = Field(default=8080, ge=1, le=65535)
@@ -35,21 +36,3 @@ class ReviewConfig(Section):
         if (self.cert_file is None) != (self.key_file is None):
             raise ValueError("cert_file and key_file go together")
         return self
-
-    def anchored(self, folder: Path) -> ReviewConfig:
-        """Relative paths are relative to the configuration file."""
-        paths: dict[str, Any] = {}
-        for key in ("recordings", "state", "cert_file", "key_file"):
-            path = getattr(self, key)
-            if path is not None:
-                paths[key] = folder / path
-        return self.model_copy(update=paths)
-
-    def missing(self, folder: Path) -> list[str]:
-        """Files that are named and not there."""
-        named = [(key, getattr(self, key)) for key in ("cert_file", "key_file")]
-        return [
-            f"review.{key}: {path}: no such file"
-            for key, path in named
-            if path is not None and not (folder / path).is_file()
-        ]

@@ -22,7 +22,7 @@ the detector found while the lead was good), because a millivolt means nothing b
     a line at 50 or 60 Hz that stands out from its neighbours and reaches a twentieth of the usual QRS.
 ``disagreement``
     two unlike detectors found different beats in the last ten seconds, or two that are one's alone in the last 2.5: the one
-    given, and the energy of the slope with a plain threshold (`second_opinion`). After Li, Mark & Clifford 2008 (bSQI). Not
+    given, and the energy of the slope with a plain threshold (`slope_beats`). After Li, Mark & Clifford 2008 (bSQI). Not
     held against a lead that shows one quick oscillation: nobody agrees on the beats of a fibrillation.
 
 Noise and hum are faults for what they hide. A mains line up to three times that height (``SURE_PART``) hides nothing: it is
@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from edge_agent.journey import Beat, Quality
 from edge_agent.signal.measure import between_beats, extents, lines, tapered
 from edge_agent.signal.quality_grid import WILD, GridWindow, longest_run, mended
-from edge_agent.signal.second_opinion import SlopeBeats, agreement
+from edge_agent.signal.slope_beats import SlopeBeats, agreement
 
 WINDOW_S = 2.0
 MOST_MISSING = 0.05

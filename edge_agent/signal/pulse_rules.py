@@ -9,6 +9,8 @@ facts were read from its published code. A pulse is bad if any rule holds. Where
 * bad-good-bad becomes bad-bad-bad, which needs the next pulse. A live stream cannot wait: **trust returns with the second pulse in a row
   that breaks no rule**; the first is marked `after_bad`. Every pulse that jSQI would turn bad is bad here, and so is the first good one
   after a fault.
+* Its limit of the falling slope is for pulses of the usual size and pace. A wide pulse of a fast heart (235/70 mmHg at 110 /min) must fall
+  faster than that, however smooth: a pulse may fall as fast as twice what its own pressure would in its own time.
 * `faint_upstroke` is no rule of jSQI's: see the detector.
 * A pleth has no unit: its amplitude is compared with its own usual, and the absolute rules are left out.
 """
@@ -21,6 +23,8 @@ from statistics import median
 from typing import Literal
 
 REMEMBER = 5
+SMOOTH = 2.0
+"""Falling for two thirds of its time a smooth pulse has 1.5; one that rings or trembles falls many times over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,14 @@ class PulseNumbers:
 def absolute_faults(p: PulseNumbers) -> list[str]:
     """The rules that a pulse can break by itself."""
     rate = 60.0 / p.period_s
+    steepest = max(3.0 * 125.0, SMOOTH * (p.systolic - p.diastolic) / p.period_s)  # 3 mmHg a sample at 125 Hz
     rules = (
         ("systolic_range", p.systolic > 300.0),
         ("diastolic_range", p.diastolic < 20.0),
         ("mean_range", p.mean < 30.0 or p.mean > 200.0),
         ("rate_range", p.timed_out or rate < 20.0 or rate > 200.0),
         ("pulse_pressure", p.systolic - p.diastolic < 20.0),
-        ("ragged", p.fall_per_s < -3.0 * 125.0),  # -3 mmHg a sample at 125 Hz
+        ("ragged", p.fall_per_s < -steepest),
     )
     return [name for name, broken in rules if broken]
 

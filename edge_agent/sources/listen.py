@@ -10,13 +10,12 @@ from pathlib import Path
 
 import serial
 
-from edge_agent import ports
 from edge_agent.errors import SourceError
-from edge_agent.sources import recognise
+from edge_agent.sources import ports, recognise
 from edge_agent.sources.boards import registry
 from edge_agent.sources.boards.base import Command
 from edge_agent.sources.recognise import Likely
-from edge_agent.stanza import board_stanza, lines_stanza
+from edge_agent.sources.stanza import board_stanza, lines_stanza
 
 TEXT_BAUD = 9600
 """Sketches that print a line per sample."""

@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.config import LslSource
 from edge_agent.errors import SourceError, SourceLost
 from edge_agent.journey import Block
 from edge_agent.sources.base import Counts, Signal, StreamInfo, guess_kind
 from edge_agent.sources.recording import SCALE
+from edge_agent.sources.settings import LslSource
 
 BUFFER_S = 10
 """Kept by LSL while the stream's thread is busy."""

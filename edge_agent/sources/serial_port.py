@@ -12,13 +12,13 @@ from threading import Event
 
 import serial
 
-from edge_agent.config import BoardSource, SerialSource
 from edge_agent.errors import SourceError, SourceLost
-from edge_agent.ports import holder, why_not
 from edge_agent.sources.base import Counts, Signal, StreamInfo
 from edge_agent.sources.boards import registry
 from edge_agent.sources.boards.base import Board, Codec
 from edge_agent.sources.byte_source import READ_S, ByteSource, Decoding, line_decoding, line_info
+from edge_agent.sources.ports import holder, why_not
+from edge_agent.sources.settings import BoardSource, SerialSource
 
 AT_ONCE = 4096
 """Bytes of one read, and what a tty holds."""
@@ -26,8 +26,6 @@ VANISH_S = 0.5
 """How long udev may take to remove a device that was pulled out."""
 TIOCGICOUNT = 0x545D
 """Linux: how often the driver's buffers ran over, among other things."""
-
-SerialSamples = ByteSource
 
 
 class SerialLink:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -16,6 +17,15 @@ def _valid_port(port: str) -> str:
     if port.partition("://")[0].lower() in ("socket", "rfc2217"):
         valid_host(urlsplit(port).hostname or "")
     return port
+
+
+def _missing_port(source: SerialSource | BoardSource) -> Iterator[str]:
+    """A port that is promised and not there."""
+    if "://" not in source.port and not source.wait_for_port and not Path(source.port).exists():
+        yield (
+            f"port: {source.port}: no such port; plug the board in, look under "
+            "/dev/serial/by-id, or set wait_for_port = true"
+        )
 
 
 Port = Annotated[str, AfterValidator(_valid_port)]
@@ -43,6 +53,10 @@ class SimulatedSource(Section):
             raise ValueError("names a channel twice")
         return channels
 
+    def missing(self, folder: Path) -> Iterator[str]:
+        if isinstance(self.script, Path) and not (folder / self.script).is_file():
+            yield f"script: {self.script}: no such file; 'demo' and 'sinus' are built in"
+
 
 class FileSource(Section):
     """A recording, paced or as fast as it goes."""
@@ -66,6 +80,11 @@ class FileSource(Section):
     def factor(self) -> float:
         """Recorded seconds per second; infinite for 'max'."""
         return float("inf") if self.speed == "max" else self.speed
+
+    def missing(self, folder: Path) -> Iterator[str]:
+        path = folder / self.path
+        if not path.is_file() and not Path(f"{path}.hea").is_file():
+            yield f"path: {self.path}: no such recording (.csv, .edf, .hdf5, or a WFDB record's .hea)"
 
 
 class LineSettings(Section):
@@ -110,6 +129,9 @@ class SerialSource(LineSettings):
     baud: int = Field(default=115200, ge=300, le=4_000_000)
     wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
 
+    def missing(self, folder: Path) -> Iterator[str]:  # noqa: ARG002  # a port is where it is
+        return _missing_port(self)
+
 
 class StdinSource(LineSettings):
     """Lines of numbers on the agent's standard input, at the pace of whoever writes them."""
@@ -142,6 +164,9 @@ class BoardSource(Section):
     ecg_mv: float | None = Field(default=None, gt=0, description="Of ProtoCentral's boards: millivolts per count.")
     silent_s: Silent = 3.0
     wait_for_port: bool = Field(default=False, description="Start although the port is not there yet.")
+
+    def missing(self, folder: Path) -> Iterator[str]:  # noqa: ARG002
+        return _missing_port(self)
 
     def options(self) -> dict[str, Any]:
         """What the board's codec is told; what was not set is not said."""

@@ -8,10 +8,10 @@ import stat
 import sys
 from threading import Event
 
-from edge_agent.config import StdinSource
 from edge_agent.errors import SourceError, SourceLost
 from edge_agent.sources.base import Counts
 from edge_agent.sources.byte_source import READ_S, ByteSource, line_decoding, line_info
+from edge_agent.sources.settings import StdinSource
 
 AT_ONCE = 4096
 

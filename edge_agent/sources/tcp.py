@@ -12,10 +12,10 @@ import select
 import socket
 from threading import Event
 
-from edge_agent.config import TcpSource
 from edge_agent.errors import SourceError, SourceLost
 from edge_agent.sources.base import Counts
 from edge_agent.sources.byte_source import READ_S, ByteSource, line_decoding, line_info
+from edge_agent.sources.settings import TcpSource
 
 log = logging.getLogger(__name__)
 

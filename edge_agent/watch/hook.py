@@ -55,7 +55,6 @@ class Hook:
         self._say = say
         self._running: list[_Running] = []
         self._waiting: deque[News] = deque()
-        self.failures = 0
 
     @property
     def busy(self) -> bool:
@@ -63,7 +62,7 @@ class Hook:
 
     def __call__(self, news: News) -> None:
         if len(self._waiting) >= MOST_WAITING:
-            self._fail(f"{_what(news)}: the command was not run, {MOST_WAITING} alarms are waiting for it already")
+            self._say(f"{_what(news)}: the command was not run, {MOST_WAITING} alarms are waiting for it already")
             return
         self._waiting.append(news)
         self.poll()
@@ -86,9 +85,9 @@ class Hook:
         for one in self._running:
             _signal(one.process, signal.SIGKILL)
             one.process.wait()
-            self._fail(f"{one.what}: the command was ended")
+            self._say(f"{one.what}: the command was ended")
         for news in self._waiting:
-            self._fail(f"{_what(news)}: the command was not run")
+            self._say(f"{_what(news)}: the command was not run")
         self._running.clear()
         self._waiting.clear()
 
@@ -105,7 +104,7 @@ class Hook:
                     start_new_session=True,  # a group of its own: Ctrl-C is for the watch, and a limit for all of it
                 )
             except OSError as error:
-                self._fail(f"{_what(news)}: the command cannot be run: {error.strerror or error}")
+                self._say(f"{_what(news)}: the command cannot be run: {error.strerror or error}")
                 return
         self._running.append(_Running(process, _what(news), now + self._limit_s))
 
@@ -117,16 +116,12 @@ class Hook:
             elif now >= one.deadline and not one.asked:
                 one.asked = True
                 _signal(one.process, signal.SIGTERM)
-                self._fail(f"{one.what}: the command took longer than {self._limit_s:g} s and was ended")
+                self._say(f"{one.what}: the command took longer than {self._limit_s:g} s and was ended")
             return False
         if status and not one.asked:
             how = f"exit status {status}" if status > 0 else f"signal {-status}"
-            self._fail(f"{one.what}: the command failed ({how})")
+            self._say(f"{one.what}: the command failed ({how})")
         return True
-
-    def _fail(self, text: str) -> None:
-        self.failures += 1
-        self._say(text)
 
 
 def _what(news: News) -> str:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.base import Finding
 from edge_agent.alarms.rules.fibrillation import ventricular_fibrillation
@@ -138,3 +139,65 @@ def test_old_textures_are_no_news() -> None:
     made = evidence("II")
     now = textures(made, "II", FIBRILLATION, 43.0, 50.0)
     assert ventricular_fibrillation(made, now + samples(1.6), LIMITS) is None
+
+
+# -- once it stands -------------------------------------------------------------------------------------------------------
+
+SCATTERED = replace(FIBRILLATION, concentration=0.35, peaked=4.5, repeats=0.2)
+"""A fibrillation's weaker seconds: no pure swing, and nothing like a beat either."""
+
+
+def standing(like: Texture, seconds: float, **kinds: bool) -> tuple[Evidence, int]:
+    """Raised at the 46th second; from the 48th on the lead looks otherwise."""
+    made = evidence("II", "V", **kinds)
+    made.standing = frozenset({"ventricular_fibrillation"})
+    for lead in ("II", "V"):
+        textures(made, lead, SINUS, 20.0, 40.0)
+        textures(made, lead, FIBRILLATION, 43.0, 47.75)
+    now = [textures(made, lead, like, 48.0, 48.0 + seconds) for lead in ("V", "II")][-1]
+    return made, now
+
+
+@pytest.mark.parametrize("seconds", [2.0, 8.0, 19.0])
+def test_a_fibrillation_that_scatters_goes_on(seconds: float) -> None:
+    made, now = standing(SCATTERED, seconds)
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against is None
+    made.standing = frozenset()
+    assert ventricular_fibrillation(made, now, LIMITS) is None  # nothing begins with it
+
+
+def test_a_lead_that_looks_like_complexes_for_a_moment_does_not_end_it() -> None:
+    """Peaked, but nothing like the patient's beat: while none stands it is against a fibrillation in the other lead."""
+    made, _ = standing(FIBRILLATION, 0.0)
+    textures(made, "V", replace(FIBRILLATION, peaked=6.0), 48.0, 53.0)
+    now = textures(made, "II", FIBRILLATION, 48.0, 53.0)
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against is None
+    made.standing = frozenset()
+    finding = ventricular_fibrillation(made, now, LIMITS)
+    assert finding is not None
+    assert finding.against is not None
+
+
+@pytest.mark.parametrize(
+    ("like", "seconds"),
+    [(SINUS, 1.0), (replace(SCATTERED, alike=0.8), 1.0), (QUIET, 1.0), (SCATTERED, 21.0)],
+    ids=["sinus", "a beat, perhaps", "asystole", "not seen to swing for so long"],
+)
+def test_what_ends_it(like: Texture, seconds: float) -> None:
+    assert ventricular_fibrillation(*standing(like, seconds), LIMITS) is None
+
+
+def test_a_pulse_ends_it() -> None:
+    made, now = standing(SCATTERED, 8.0, abp=True)
+    assert ventricular_fibrillation(made, now, LIMITS) is not None
+    pulses(made, 0.8, 56)
+    assert ventricular_fibrillation(made, now, LIMITS) is None
+
+
+def test_where_no_usual_beat_is_known_only_the_swing_counts() -> None:
+    made, now = standing(replace(SCATTERED, usual=0.0), 2.0)
+    assert ventricular_fibrillation(made, now, LIMITS) is None

@@ -94,7 +94,11 @@ def test_raises_and_clears_alternate(present: list[bool], clear_after: int) -> N
             assert steps[now // 62]
 
 
-@given(st.text("fa-K", max_size=80), st.booleans(), st.sampled_from([Times(0), Times(30), Times(30, 20, 20, 100)]))
+@given(
+    st.text("fa-K", max_size=80),
+    st.booleans(),
+    st.sampled_from([Times(0), Times(30), Times(30, 20, 20, 100), Times(30, contested_after=70)]),
+)
 def test_whatever_happens_an_episode_is_raised_once_at_most(course: str, latching: bool, times: Times) -> None:
     said = [one.split() for one in states(AlarmMachine(), course, times, latching=latching)]
     for number in {one[2] for one in said}:
@@ -150,6 +154,25 @@ def test_what_another_signal_speaks_against_is_said_once_and_not_raised() -> Non
 
 def test_it_is_raised_when_what_was_against_it_falls_away() -> None:
     assert states(AlarmMachine(), "aaafff----") == ["0 suppressed 1", "30 raised 1", "80 cleared 1"]
+
+
+def test_one_error_of_another_signal_does_not_make_two_alarms_of_one() -> None:
+    """It is remembered for longer than a finding may be missing."""
+    twice = Times(30, contested_after=60)
+    assert states(AlarmMachine(), "ffaaaaaff", SHORT) == [
+        "0 raised 1",
+        "40 cleared 1",
+        "50 suppressed 2",
+        "70 raised 2",
+    ]
+    assert states(AlarmMachine(), "ffaaaaaff", twice) == ["0 raised 1"]
+    assert states(AlarmMachine(), "ffaaaaaaaf", twice) == [
+        "0 raised 1",
+        "70 cleared 1",
+        "80 suppressed 2",
+        "90 raised 2",
+    ]
+    assert states(AlarmMachine(), "ff------f", twice) == ["0 raised 1", "40 cleared 1", "80 raised 2"]
 
 
 def test_a_raised_alarm_that_something_comes_to_speak_against_clears_and_says_why() -> None:

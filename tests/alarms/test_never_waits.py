@@ -14,13 +14,13 @@ import pytest
 from edge_agent import config, events
 from edge_agent.errors import SourceLost
 from edge_agent.inference.judge import Judge, load_models, shipped_models
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Block, Verdict, Window
 from edge_agent.outputs.hub import Outputs
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.base import Counts, Signal, Source, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
+from edge_agent.worker import InferenceWorker
 from tests.spine import wait_for
 
 FS = 250.0
@@ -130,7 +130,7 @@ def test_while_a_model_sleeps_what_it_would_have_said_is_said_without_it(
     monkeypatch: pytest.MonkeyPatch, script: Script, kind: str, due_s: float
 ) -> None:
     """From the intervals' entropy and the beats' shapes alone."""
-    monkeypatch.setattr("edge_agent.inference.worker.STUCK_S", 0.5)  # 5 s of a stream at this speed
+    monkeypatch.setattr("edge_agent.worker.STUCK_S", 0.5)  # 5 s of a stream at this speed
     judge, said = Sleeper(), list[events.Event]()
     runner, worker = runner_of(Bed(script=script), judge, said)
     try:

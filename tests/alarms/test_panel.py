@@ -47,7 +47,8 @@ def test_the_message_says_what_fired_why_and_how_late() -> None:
 
 
 def test_one_episode_one_alarm_of_the_highest() -> None:
-    """What says less of the same is held back while the greater stands, and raised if it outlasts it."""
+    """What says less of the same is held back while the greater stands, and raised if it outlasts it; what was raised
+    before stays while it is found, and is no second alarm afterwards."""
 
     def great(seen: tuple[bool, bool], now: int, limits: AlarmLimits) -> Finding | None:
         return found(seen[0], now, limits)
@@ -61,20 +62,43 @@ def test_one_episode_one_alarm_of_the_highest() -> None:
     ]
     stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
     lane = AlarmPanel(rules, fs=FS, stamp=stamp, controls=Controls())
-    course = [(samples(t / 4), (20 <= t < 60, 10 <= t < 200)) for t in range(300)]
-    alarms = [alarm for now, seen in course for alarm in lane.step(seen, now, LIMITS, REPLAYED)]
-    assert [(one.kind, one.state, one.reason) for one in alarms if one.state != "updated"] == [
-        ("pause", "raised", None),
+
+    def course(small_from: int) -> list[tuple[str, str, str | None]]:
+        seen = [(samples(t / 4), (20 <= t < 60, small_from <= t < 200)) for t in range(300)]
+        alarms = [alarm for now, one in seen for alarm in lane.step(one, now, LIMITS, REPLAYED)]
+        return [(one.kind, one.state, one.reason) for one in alarms if one.state != "updated"]
+
+    assert course(30) == [
         ("asystole", "raised", None),
-        ("pause", "cleared", "asystole stands"),
         ("pause", "suppressed", "asystole stands"),
         ("asystole", "cleared", None),
         ("pause", "raised", None),
         ("pause", "cleared", None),
     ]
+    lane = AlarmPanel(rules, fs=FS, stamp=stamp, controls=Controls())
+    assert course(10) == [
+        ("pause", "raised", None),
+        ("asystole", "raised", None),
+        ("asystole", "cleared", None),
+        ("pause", "cleared", None),
+    ]
     assert lane.standing == frozenset()
     (held,) = lane.step((False, True), samples(100), LIMITS, REPLAYED, frozenset({"asystole"}))  # another lane's
     assert (held.kind, held.state) == ("pause", "suppressed")
+
+
+@pytest.mark.parametrize(("seconds", "stands"), [(9.0, True), (11.0, False)])
+def test_a_raised_alarm_may_be_contested_for_twice_the_time_that_clears_it(seconds: float, stands: bool) -> None:
+    def contested(against: bool, now: int, _limits: AlarmLimits) -> Finding:
+        return Finding(now - 500, now - 250, "II", against="V shows otherwise" if against else None)
+
+    stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
+    lane = AlarmPanel([Rule("bradycardia", "high", contested)], fs=FS, stamp=stamp, controls=Controls())
+    for t in range(8):
+        list(lane.step(False, samples(t / 4), LIMITS, REPLAYED))
+    for t in range(8, 8 + round(seconds * 4)):
+        list(lane.step(True, samples(t / 4), LIMITS, REPLAYED))
+    assert (lane.standing == {"bradycardia"}) is stands
 
 
 def test_an_alarm_that_is_switched_off_is_never_raised_and_one_that_stands_is_taken_back() -> None:

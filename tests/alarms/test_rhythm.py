@@ -9,7 +9,7 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from edge_agent.alarms.rhythm import CONFIRM, ENTER, INTERVALS, MOST_TOLD, RhythmFollower, cosen, told
+from edge_agent.alarms.rhythm import CONFIRM, ENTER, INTERVALS, MOST_TOLD, STEADY, RhythmFollower, cosen, steady, told
 
 FS = 250.0
 
@@ -150,3 +150,41 @@ def test_the_entropy_of_extremes() -> None:
     """A constant rhythm has the lowest there is; intervals that are all different, the highest."""
     assert cosen(np.full(INTERVALS, 0.8)) < -2
     assert cosen(np.arange(1.0, INTERVALS + 1.0)) == math.inf
+
+
+def with_premature(n: int, per_beat: float, variability: float, seed: int) -> list[float]:
+    """Sinus rhythm that sways, with atrial beats that come early and set the sinus node anew."""
+    rng = np.random.default_rng(seed)
+    sway = 1 + variability * (math.sqrt(2) * np.sin(1.7 * np.arange(n)) + rng.normal(0, 0.15, n))
+    found = [float(one) for one in 0.8 * sway]
+    early = False
+    for i in range(n):
+        if not early and rng.uniform() < per_beat:
+            found[i] *= rng.uniform(0.62, 0.7)
+            early = True
+        else:
+            found[i] *= 1.08 if early else 1.0
+            early = False
+    return found
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_premature_atrial_beats_in_a_rhythm_that_sways_are_no_fibrillation(seed: int) -> None:
+    found = changes(with_premature(400, 0.15, 0.05, seed))
+    assert {rhythm for _, rhythm, _ in found} == {"N"}
+
+
+def test_what_is_left_without_the_early_ones_must_hardly_vary() -> None:
+    calm = np.array(with_premature(INTERVALS, 0.15, 0.04, 1))
+    assert calm.std() > STEADY * calm.mean()
+    assert steady(calm)
+    assert not any(steady(np.array(fibrillation(INTERVALS, seed=seed))) for seed in range(50))
+
+
+@pytest.mark.parametrize(("beats", "ended"), [(26, False), (90, True)])
+def test_a_fibrillation_that_looks_like_waves_for_a_while_goes_on(beats: int, ended: bool) -> None:
+    """Some seconds of it are chance; when the intervals are waves and nothing else it has ended."""
+    waves = [0.8 + 0.18 * math.sin(0.5 * i) for i in range(beats)]
+    found = changes([*sinus(60), *fibrillation(80), *waves, *fibrillation(30, seed=4)])
+    assert [rhythm for _, rhythm, _ in found][:2] == ["N", "AFIB"]
+    assert ("N" in [rhythm for _, rhythm, _ in found][2:]) is ended

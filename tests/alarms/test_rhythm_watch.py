@@ -103,3 +103,16 @@ def test_too_few_intervals_of_its_own_are_no_fibrillation() -> None:
     for i, at in enumerate(times(400, True)):
         follower.beat(at, ventricular=i % 5 > 1)  # one interval of five is left: thirty of them are far apart
     assert follower.rhythm == "unknown"
+
+
+def test_a_model_that_has_half_its_intervals_from_before_ends_no_fibrillation() -> None:
+    """It looks at 64: until they are all of the fibrillation it may call them ordered, and the alarm would come twice."""
+    for word_at, rhythms in ((135, ["N", "AFIB"]), (175, ["N", "AFIB", "N"])):
+        watch = RhythmWatch(FS, ("II",))
+        calm = times(100, False)
+        beats = [*calm, *times(150, True, start=calm[-1])]
+        said = feed(watch, "II", beats[:word_at])
+        watch.model("II", beats[word_at - 1], "N")
+        said += feed(watch, "II", beats[word_at : word_at + 40])
+        assert [one.rhythm for one in said][: len(rhythms)] == rhythms
+        assert len(said) == len(rhythms)

@@ -58,14 +58,16 @@ def test_one_good_lead_is_enough_to_go_on() -> None:
 
 
 def test_in_an_arrest_that_stands_the_leads_were_read() -> None:
-    """What a detector of beats makes of a fibrillation is no noise; what goes on after it is."""
+    """What a detector of beats makes of a fibrillation is no noise; what goes on when that is forgotten is."""
     made = evidence("II")
     quality(made, "II", 12.0, "disagreement")
     made.arrest_until = samples(25)
-    assert ecg_noise(made, samples(32.9), LIMITS) is None
-    found = ecg_noise(made, samples(33), LIMITS)
+    assert ecg_noise(made, samples(42.9), LIMITS) is None
+    found = ecg_noise(made, samples(43), LIMITS)
     assert found is not None
-    assert found.since == samples(25)
+    assert found.since == samples(35)
+    made.arrest_until = 0  # there was none
+    assert ecg_noise(made, samples(20.1), LIMITS) is not None
 
 
 def test_a_damped_line_is_not_called_anything_else() -> None:

@@ -123,3 +123,13 @@ def test_where_a_model_classes_the_beats_the_other_lane_speaks_until_it_stalls()
     assert found(made) is None
     made.judges_stalled = True
     assert found(made) is not None
+
+
+def test_what_another_lead_showed_counts_when_it_has_become_noisy_since() -> None:
+    """Noise hides usual beats; it makes none up."""
+    for other, against in ((sinus_lead(rr_s=0.4, lead="V"), True), (bed(lead="V"), False)):
+        made = evidence({"II": bed(), "V": other})
+        made.quality(Quality("V", AT - 500, AT - 1, AT - 1, 0.3, ("noise",)))
+        one = found(made)
+        assert one is not None
+        assert (one.against is not None) is against

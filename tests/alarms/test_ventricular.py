@@ -226,6 +226,36 @@ def test_a_couplet_s_alarm_stands_for_ten_seconds() -> None:
         assert (ventricular_couplet(judged, now, LIMITS) is not None) is (i * 0.75 <= 10)
 
 
+@pytest.mark.parametrize(("away_s", "found"), [(2.5, True), (40.0, False)])
+def test_beats_before_and_after_a_long_silence_of_the_model_are_no_neighbours(away_s: float, found: bool) -> None:
+    judged, at = after("NVV", 80)
+    for i in range(2):
+        judged.verdict(verdict(at + round((away_s + i) * FS), "N"))
+    assert (ventricular_couplet(judged, at + round((away_s + 1.2) * FS), LIMITS) is not None) is found
+    judged, at = in_pairs("NVNV", 0.3)
+    for later_s, label in ((0.0, "N"), (0.6, "V")):
+        judged.verdict(verdict(at + round((away_s + later_s) * FS), label))
+    assert (ventricular_bigeminy(judged, at + round((away_s + 0.8) * FS), LIMITS) is not None) is found
+
+
+def test_a_second_bigeminy_half_a_minute_after_the_first_is_said() -> None:
+    stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
+    labels = "N" * 5 + "NV" * 8 + "N" * 32 + "NV" * 8
+    lane = VerdictLane(
+        fs=FS,
+        ask=lambda window: verdict(window.sample, labels[(window.sample + 100) // 250 - 4]),
+        tasks={"beats": "ecg-beat"},
+        limits=LIMITS,
+        stamp=stamp,
+    )
+    states = []
+    for i, label in enumerate(labels):
+        at = round((4 + i - 0.3 * (label == "V")) * FS)
+        said = list(lane.take(Window("beats", "II", at, at + 30, ()), REPLAYED))
+        states += [one.state for one in said if isinstance(one, Alarm) and one.kind == "ventricular_bigeminy"]
+    assert [one for one in states if one != "updated"] == ["raised", "cleared", "raised"]
+
+
 # -- the lane -------------------------------------------------------------------------------------------------------------
 
 

@@ -17,11 +17,11 @@ from edge_agent import config, events
 from edge_agent.config import SimulatedSource, StreamConfig
 from edge_agent.errors import ConfigError, EngineError
 from edge_agent.inference.judge import Judge, load_models, shipped_models
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.journey import Samples
 from edge_agent.outputs.outbox import Bounds, Outbox, Parcel
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.open import open_source
+from edge_agent.worker import InferenceWorker
 from tests.faults import times
 from tests.faults.test_machine import ends_well, goes_on
 from tests.spine import ROOT, Agent, Broker, base_config, listening, running_agent, simulated, wait_for

@@ -8,7 +8,8 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -192,4 +193,80 @@ def test_a_disk_that_fills_while_it_runs_and_is_emptied_again(
         ballast.unlink()
         goes_on(listener)
         assert health(listener, after=len(listener.of("bridge", "health")))["broker"]["lost"] == 0
+        ends_well(agent)
+
+
+@dataclass
+class Disk:
+    """A file system of 16 MB in a file."""
+
+    image: Path
+    folder: Path
+
+    def mount(self) -> None:
+        subprocess.run(["mount", "-o", "loop,errors=remount-ro", self.image, self.folder], check=True)
+
+    def unmount(self) -> None:
+        subprocess.run(["umount", self.folder], check=True)
+
+    def goes_bad(self) -> None:
+        """As it does when the card gives nonsense: the kernel finds an error and writes no more, whatever is open."""
+        device = os.path.realpath(
+            subprocess.run(
+                ["findmnt", "-no", "SOURCE", self.folder], check=True, capture_output=True, text=True
+            ).stdout.strip()
+        )
+        Path("/sys/fs/ext4", Path(device).name, "trigger_fs_error").write_text("1", encoding="ascii")
+
+
+@pytest.fixture
+def disk(tmp_path: Path, program: Callable[[str], str]) -> Iterator[Disk]:
+    made = Disk(tmp_path / "disk.img", tmp_path / "disk")
+    made.folder.mkdir()
+    with made.image.open("wb") as image:
+        image.truncate(16 << 20)
+    subprocess.run([program("mkfs.ext4"), "-q", "-F", made.image], check=True, capture_output=True)
+    try:
+        made.mount()
+    except subprocess.CalledProcessError:
+        pytest.skip("no file system can be mounted from a file here")
+    try:
+        yield made
+    finally:
+        subprocess.run(["umount", "-l", made.folder], check=False, capture_output=True)
+
+
+def test_a_disk_that_turns_read_only_under_open_files(
+    broker: Broker, listener: Listener, tmp_path: Path, disk: Disk, program: Callable[[str], str]
+) -> None:
+    check = program("e2fsck")
+    text = base_config(broker.port, simulated("bed", extra="models = []", source=DEMO), mqtt="qos_beats = 1")
+    text = text.replace('folder = "."', f'folder = "{disk.folder}"')
+    text += f'\n[jsonl]\npath = "{disk.folder}/events.jsonl"\nmax_mb = 1\n'
+    text += f'[recorder]\nfolder = "{disk.folder}/rec"\nmode = "everything"\nmax_mb = 4\n'
+    with running_agent(tmp_path, text) as agent:
+        listener.wait("bed", "alarm", state="raised")
+        disk.goes_bad()
+        with pytest.raises(OSError, match="Read-only"):  # the fault did happen
+            (disk.folder / "probe").write_bytes(b"x")
+        raised = len(listener.of("bed", "alarm"))
+        wait_for(
+            lambda: [one for one in listener.of("bridge", "health") if one["jsonl"]["disk"] != "ok"],
+            "health to say what is wrong with the disk",
+        )
+        wait_for(lambda: len(listener.of("bed", "alarm")) > raised, "alarms nevertheless")
+        goes_on(listener)
+        assert health(listener, after=len(listener.of("bridge", "health")))["broker"]["lost"] == 0
+        beats = [one["seq"] for one in listener.of("bed", "beat")]
+        assert beats == list(range(beats[0], beats[0] + len(beats)))  # none is missing, in their order
+        ends_well(agent)
+    disk.unmount()
+    subprocess.run([check, "-fp", disk.image], check=False, capture_output=True)  # what a boot does
+    disk.mount()
+    before = len(listener.of("bed", "beat"))
+    with running_agent(tmp_path, text) as agent:
+        wait_for(lambda: len(listener.of("bed", "beat")) > before, "beats after the next start")
+        now = health(listener, after=len(listener.of("bridge", "health")))
+        assert now["jsonl"]["disk"] == "ok"
+        assert now["broker"]["outbox"]["disk"] == "ok"
         ends_well(agent)

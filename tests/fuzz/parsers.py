@@ -23,6 +23,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import wfdb
 
 from edge_agent import config
 from edge_agent.annotation_files import artf, mit
@@ -39,6 +40,7 @@ from edge_agent.sources.open import open_source
 from edge_agent.sources.simulated import script
 from edge_agent.watch import news
 from tests.conftest import ROOT
+from tests.fuzz import in_memory
 
 TOPIC = "edge-agent/dev/bed1/beat"
 
@@ -123,11 +125,14 @@ def _path(name: str) -> Path:
     return Path(_folder().name, name)
 
 
-def _file(data: bytes, name: str) -> Path:
+MEMORY: list[in_memory.Files] = []
+"""Where the files of whatever only opens and reads them lie instead of a disk, in the long run."""
+
+
+def _file(data: bytes, name: str, *, read_by_descriptor: bool = False) -> Path:
     """The same file each time: no folder is made and removed for each input."""
     path = _path(name)
-    with open(path, "wb", buffering=0) as file:  # noqa: PTH123  # half the time of Path.open
-        file.write(data)
+    in_memory.put(None if read_by_descriptor or not MEMORY else MEMORY[-1], path, data)
     return path
 
 
@@ -178,8 +183,17 @@ def _wfdb_signal(data: bytes) -> None:
     if not header.exists():
         described = f"s{fmt}.dat {fmt} 200/mV 16 0 0 0 0 II\ns{fmt}.dat {fmt} 10/mmHg 16 0 0 0 0 ABP\n"
         _file(f"s{fmt} 2 250 20\n{described}".encode("ascii"), header.name)
+        _HEADERS.pop(str(header.with_suffix("")), None)
     _file(data[1:], f"s{fmt}.dat")
-    _read_through(header.with_suffix(""))
+    record = header.with_suffix("")
+    if str(record) not in _HEADERS:
+        _HEADERS[str(record)] = wfdb.rdheader(str(record))
+    _read_through(record)
+
+
+def _opened(*how: Any, **more: Any) -> Any:
+    """Looked up when it is called: the long run's files are not on a disk."""
+    return open(*how, **more)  # noqa: PTH123
 
 
 class _Table:
@@ -190,22 +204,45 @@ class _Table:
         self.loc = {(row, column): table.loc[row, column] for row in table.index for column in table.columns}
 
 
+_HEADERS: dict[str, Any] = {}
+"""Where only the signal file is strange: its header is parsed once, not three times an input."""
+
+
 @cache
 def _cheap_wfdb() -> None:
     """wfdb keeps what fields a header has in tables of pandas and opens files through fsspec, and spends nine tenths of its time there:
     the same with a dict and with ``open``."""
     from wfdb.io import _header, _signal, record
 
+    parse = record.rdheader
+
+    def rdheader(name: str, *more: Any, **others: Any) -> Any:
+        """Each use has one of its own: wfdb writes into it."""
+        known = _HEADERS.get(name)
+        if known is None:
+            return parse(name, *more, **others)
+        own = object.__new__(type(known))
+        own.__dict__ = {key: value[:] if isinstance(value, list) else value for key, value in vars(known).items()}
+        return own
+
+    wfdb.rdheader = record.rdheader = rdheader
+
     for name in ("RECORD_SPECS", "SIGNAL_SPECS"):
         setattr(_header, name, _Table(getattr(_header, name)))
     for module in (_signal, record):
-        module.fsspec = SimpleNamespace(open=open)
+        module.fsspec = SimpleNamespace(open=_opened)
+
+
+@cache
+def _into() -> Path:
+    into = _path("into")
+    into.mkdir()
+    return into
 
 
 def _archive(data: bytes) -> None:
-    into = _path("into")
-    into.mkdir(exist_ok=True)
-    with archive.opened(_file(data, "m.edgemodel")) as bundle:
+    into = _into()
+    with archive.opened(_file(data, "m.edgemodel", read_by_descriptor=True)) as bundle:
         try:
             archive.take(bundle, into, signature.ANY)
         finally:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import signal
 import struct
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +15,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.sources import raw_blocks
+from tests.fuzz import in_memory, long_run
 from tests.fuzz.mutate import mutated
-from tests.fuzz.parsers import INFO, Parser, parsers, refused
+from tests.fuzz.parsers import INFO, MEMORY, Parser, parsers, refused
 
 NAMES = sorted(parsers())
 
@@ -107,3 +112,54 @@ def test_a_parser_with_a_fault_is_found() -> None:
 
     with pytest.raises(IndexError):
         run()
+
+
+@pytest.mark.parametrize("name", ["csv", "config", "wfdb-header", "wfdb-signal"])
+def test_in_memory_as_on_a_disk(name: str) -> None:
+    """The long run's files lie in memory: each input must reach the parser, and fare as it does in a file."""
+    parser = parsers()[name]
+    chance = random.Random(8)
+    tried = [*parser.seeds, *(mutated(parser.seeds, chance) for _ in range(150))]
+
+    def said(data: bytes) -> str:
+        try:
+            parser.parse(data)
+        except parser.errors as error:
+            return str(error)
+        return "taken"
+
+    on_disk = [said(data) for data in tried]
+    with in_memory.instead_of_a_disk() as files:
+        MEMORY.append(files)
+        try:
+            in_files = [said(data) for data in tried]
+        finally:
+            MEMORY.pop()
+    assert files.kept
+    assert in_files == on_disk
+    assert "taken" in on_disk
+    assert len(set(on_disk)) > 10 or name == "wfdb-signal"
+
+
+def test_a_parser_that_never_ends_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time, and by the processor's time: a process that was stopped for as long is no find."""
+    monkeypatch.setattr(long_run, "LONGEST_S", 0.2)
+    before = signal.signal(signal.SIGPROF, long_run._too_slow)
+    calls = iter(range(1000))
+
+    def parse(_data: bytes) -> None:
+        number = next(calls)
+        while number in (3, 5):
+            pass
+        if number == 7:
+            time.sleep(0.5)
+
+    try:
+        found = long_run._rounds(Parser("endless", parse, (), (b"a",)), 32, 30.0, "1", tmp_path)
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+        gc.unfreeze()
+    assert found["inputs"] == 32
+    assert list(found["finds"].values()) == [2]
+    assert len(list(tmp_path.glob("endless-*.bin"))) == 1

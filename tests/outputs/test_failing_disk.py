@@ -15,6 +15,7 @@ import pytest
 from edge_agent.config import Config
 from edge_agent.errors import OutputError
 from edge_agent.outputs.hub import Outputs
+from edge_agent.outputs.jsonl import JsonLines
 from edge_agent.outputs.segment import Place, Segment, is_torn
 from edge_agent.sources.base import Signal
 from tests.spine import Broker, base_config, listening, running_agent, simulated, wait_for
@@ -100,9 +101,10 @@ def test_health_counts_the_lines_and_the_recordings_where_they_are_wanted(tmp_pa
     assert (off.lines_health(), off.recorder_health()) == (None, None)
     tables = {"jsonl": {"path": str(tmp_path / "l")}, "recorder": {"folder": str(tmp_path / "r")}}
     on = Outputs(settings(tmp_path, outbox={"enabled": False}, **tables), refuse)
-    assert on._jsonl is not None
+    sink = on._sinks["jsonl"]
+    assert isinstance(sink, JsonLines)
     assert on.recorder is not None
-    on._jsonl.written, on._jsonl.dropped, on._jsonl.fault = 5, 6, "full"
+    sink.written, sink.dropped, sink.fault = 5, 6, "full"
     on.recorder.counters.segments, on.recorder.counters.removed = 7, 8
     lines, recordings = on.lines_health(), on.recorder_health()
     assert lines is not None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from edge_agent.demo import DEVICE, Inbox, broker, free_port, subscriber
+from edge_agent.commands.demo import DEVICE, Inbox, broker, free_port, subscriber
 from tests.review.conftest import wait_for
 from tests.review.test_browser import SCRIPT, complaints, data, opened, shot
 

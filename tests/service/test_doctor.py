@@ -80,7 +80,6 @@ def sound(tmp_path: Path) -> Machine:
         ask=ask(SAYS),
         disk=disk(5000),
         reach=lambda _host, _port: None,
-        uid=0,
         python=(3, 11),
     )
 
@@ -138,12 +137,12 @@ def test_python(sound: Machine) -> None:
 
 def test_the_port(sound: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     assert only(of(sound, checks.serial_ports), "good").said == "bed1: /dev/serial/by-id/usb-board"
-    monkeypatch.setattr("edge_agent.ports.why_not", lambda _path: "sudo usermod -aG dialout me")
+    monkeypatch.setattr("edge_agent.sources.ports.why_not", lambda _path: "sudo usermod -aG dialout me")
     assert "usermod" in only(of(sound, checks.serial_ports), "bad").remedy
-    monkeypatch.setattr("edge_agent.ports.why_not", lambda _path: "")
-    monkeypatch.setattr("edge_agent.ports.holder", lambda *_: "minicom (pid 7)")
+    monkeypatch.setattr("edge_agent.sources.ports.why_not", lambda _path: "")
+    monkeypatch.setattr("edge_agent.sources.ports.holder", lambda *_: "minicom (pid 7)")
     assert "held by minicom" in only(of(sound, checks.serial_ports), "bad").said
-    monkeypatch.setattr("edge_agent.ports.holder", lambda *_: "edge-agent (pid 7)")  # that is as it should be
+    monkeypatch.setattr("edge_agent.sources.ports.holder", lambda *_: "edge-agent (pid 7)")  # that is as it should be
     assert [one.state for one in of(sound, checks.serial_ports)] == ["good"]
     (sound.root / "dev/serial/by-id/usb-board").unlink()
     assert "is not there" in only(of(sound, checks.serial_ports), "bad").said

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge_agent.life import Life, ModelsNow, StreamNow, in_words
+from edge_agent.process.life import Life, ModelsNow, StreamNow, in_words
 
 IDLE = ModelsNow(0, 0)
 

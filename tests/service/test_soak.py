@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ HEALTH = {"broker": {"lost": 0}, "inference": {"dropped": 0, "faults": 0}}
 
 
 def looks(
-    *, growth_mb_per_day: float = 0.0, leak_at: float = 1e9, slow: float = 0.0, minutes: float = 240.0
+    *,
+    growth_mb_per_day: float = 0.0,
+    leak_at: float = 1e9,
+    slow: float = 0.0,
+    minutes: float = 240.0,
+    every_s: float = 30.0,
 ) -> list[Look]:
     chance = np.random.default_rng(1)
     found = []
-    for at in np.arange(5.0, minutes * 60, 30.0):
+    for at in np.arange(5.0, minutes * 60, every_s):
         days = at * SPEED / 86_400
         found.append(
             Look(
@@ -58,6 +64,25 @@ def test_a_flat_night_is_not_accused() -> None:
 )
 def test_what_is_broken_is_said(some: list[Look], ages: list[tuple[float, float]], word: str) -> None:
     assert any(word in line for line in verdict(some, ages))
+
+
+def test_one_step_of_the_allocator_is_no_slope() -> None:
+    """Ten minutes are six simulated hours after the warm-up: a megabyte once would be four a day. It is said; a leak is accused."""
+    short = [replace(one, rss_mb=one.rss_mb + (1.0 if one.at_s > 360 else 0.0)) for one in looks(minutes=10, every_s=5)]
+    found = judge(short, late(), HEALTH, 0.0, SPEED)
+    assert found["growth_mb_per_simulated_day"]["low"] > 1
+    assert not [line for line in found["broken"] if "memory" in line]
+    assert any("memory" in line for line in verdict(looks(minutes=10, every_s=5, growth_mb_per_day=16.0)))
+
+
+def test_days_are_those_whose_samples_went_through() -> None:
+    """At half the speed that was asked for, a leak for each of the patient's hours is as large as it is."""
+    starved = [
+        replace(one, samples={name: n // 2 for name, n in one.samples.items()}) for one in looks(growth_mb_per_day=2.0)
+    ]
+    found = judge(starved, late(), HEALTH, 0.0, SPEED)
+    assert found["growth_mb_per_simulated_day"]["per_day"] == pytest.approx(4.0, abs=0.2)
+    assert found["simulated_h"] == pytest.approx(found["asked_h"] / 2, rel=0.01)
 
 
 def test_lost_messages_are_said() -> None:

@@ -261,6 +261,7 @@ def test_rates_that_are_no_rates_are_refused() -> None:
 
 # -- the rules ------------------------------------------------------------------------------------------------------------
 
+WIDE = {"systolic": 235.0, "diastolic": 70.0, "mean": 125.0, "onset": 70.0, "period_s": 330 / 605}
 GOOD = {"systolic": 120.0, "diastolic": 80.0, "mean": 95.0, "onset": 80.0, "fall_per_s": -60.0, "period_s": 0.8}
 
 
@@ -280,6 +281,8 @@ def judged(*changes: dict[str, float], kind: str = "abp") -> list[tuple[str, ...
         ("rate_range", {"period_s": 0.3}, {"period_s": 0.299}),
         ("pulse_pressure", {"systolic": 100.0}, {"systolic": 99.9}),
         ("ragged", {"fall_per_s": -375.0}, {"fall_per_s": -375.1}),
+        # wide and fast: 235/70 at 110 /min falls faster, however smooth
+        ("ragged", WIDE | {"fall_per_s": -605.0}, WIDE | {"fall_per_s": -605.1}),
     ],
 )
 def test_a_rule_at_its_bound(rule: str, within: dict[str, float], beyond: dict[str, float]) -> None:

@@ -16,7 +16,7 @@ from edge_agent.signal.abp_quality import PressureQuality
 from edge_agent.signal.ecg_quality import EcgQuality
 from edge_agent.signal.pressure import PressureDetector
 from edge_agent.signal.quality_grid import longest_run, mended, moving_mean
-from edge_agent.signal.second_opinion import agreement
+from edge_agent.signal.slope_beats import agreement
 
 FS = 250.0
 SECONDS = 40.0

@@ -21,7 +21,7 @@ from edge_agent.sources.emulated import Emulated, Wearer, options_for
 from edge_agent.sources.line_faults import Damage, Faults
 from edge_agent.sources.recognise import recognise
 from edge_agent.sources.simulated.script import Episode, Script
-from edge_agent.stanza import board_stanza
+from edge_agent.sources.stanza import board_stanza
 from tests.sources.test_emulated import SINUS, emulated, running
 
 SECONDS = 5.0

@@ -17,7 +17,8 @@ from edge_agent.errors import SourceError, SourceLost
 from edge_agent.journey import Block
 from edge_agent.sources.boards import registry
 from edge_agent.sources.boards.base import Codec
-from edge_agent.sources.serial_port import SerialSamples, open_board, open_lines
+from edge_agent.sources.byte_source import ByteSource
+from edge_agent.sources.serial_port import open_board, open_lines
 
 SECONDS = 20.0
 
@@ -107,7 +108,7 @@ def test_each_sample_comes_once(name: str) -> None:
     assert board.heard == b"".join(command.send for command in codec.board.start)
 
 
-def _collect(source: SerialSamples, into: list[Block]) -> list[Block]:
+def _collect(source: ByteSource, into: list[Block]) -> list[Block]:
     try:
         into.extend(source.blocks(threading.Event()))
     finally:

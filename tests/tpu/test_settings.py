@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from edge_agent import config
+from edge_agent import worker as worker_module
 from edge_agent.errors import ConfigError
-from edge_agent.inference import worker as worker_module
-from edge_agent.inference.worker import InferenceWorker
 from edge_agent.items import Tick
 from edge_agent.stamp import Moment
+from edge_agent.worker import InferenceWorker
 from tests.spine import wait_for
 
 STREAM = '[[stream]]\nname = "bed1"\n[stream.source]\ntype = "simulated"\n'

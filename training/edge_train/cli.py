@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from edge_agent.errors import EdgeAgentError
 from edge_train import commands
-from edge_train.data import DataError
 
 STOPPED = 130
 """What shells expect of a command stopped by Ctrl-C."""
@@ -24,7 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (DataError, EdgeAgentError) as error:
+    except EdgeAgentError as error:
         print(f"edge-train: {error}", file=sys.stderr)
         return 1
     except (

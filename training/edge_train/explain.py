@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_train.data import DataError, Floats
+from edge_train.arrays import Floats
+from edge_train.errors import DataError
 from edge_train.runtime import quiet
 
 STEPS = 512

@@ -1,18 +1,19 @@
-"""Files that are either whole or not there: written aside, then renamed."""
+"""Files that are either whole or not there, written aside and then renamed; and the digest of those that were read."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from edge_agent.errors import EdgeAgentError
-from edge_train.data import DataError
+from edge_train.errors import DataError
 
 
 def _refusal(path: Path, error: OSError) -> DataError:
@@ -82,3 +83,11 @@ def _swap(new: Path, folder: Path) -> None:
         old.replace(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 over names and contents: the data that a model says it was trained on."""
+    total = hashlib.sha256()
+    for path in sorted(paths):
+        total.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()

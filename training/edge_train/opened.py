@@ -9,8 +9,9 @@ from typing import Any
 
 from edge_agent.inference.artifact import load
 from edge_agent.inference.manifest import Manifest
-from edge_train import floats, tasks
-from edge_train.data import DataError
+from edge_train import tasks
+from edge_train.errors import DataError
+from edge_train.packing import floats
 from edge_train.task import Task
 from edge_train.tasks import task as task_named
 
@@ -35,7 +36,7 @@ class Opened:
         """The float model with a batch of 1."""
         if self.model is None:
             raise DataError(f"{self.where}: its float model is not at hand")
-        from edge_train.export import with_batch_of_one
+        from edge_train.packing.export import with_batch_of_one
 
         return with_batch_of_one(self.model)
 
@@ -48,13 +49,13 @@ def open_run(folder: Path) -> Opened:
         raise DataError(f"{folder}: no fitted run ({error})") from None
     name = facts.get("task", "")
     if name in tasks.TASKS:
-        from edge_train.training import load_fit
+        from edge_train.fitting.fit import load_fit
 
         task = task_named(name)
         model, facts = load_fit(task, folder)
         return Opened(folder, folder.name, model, task.labels, task=task, facts=facts)
-    from edge_train import beats
-    from edge_train.data import LABELS
+    from edge_train.beats import model as beats
+    from edge_train.data.mitdb import LABELS
 
     model, facts = beats.load_fit(folder)
     return Opened(folder, folder.name, model, LABELS, facts=facts)

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from edge_train.data import DataError, shared_folder
+from edge_train.errors import DataError
 from edge_train.task import Plan
 from edge_train.tasks import Chosen, choose
 
 HERE = Path(__file__).resolve().parents[1]
 """The folder training/ of a checkout."""
+
+
+def shared_folder(given: Path | None) -> Path:
+    """Where the public data lie: as told, else $EDGE_AGENT_SHARED, else ``shared`` beside the checkout."""
+    folder = given or Path(os.environ.get("EDGE_AGENT_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+    if not (folder / "data").is_dir():
+        raise DataError(f"{folder}: no folder 'data' there; give --shared DIR or set EDGE_AGENT_SHARED")
+    return folder / "data"
 
 
 @dataclass(frozen=True, slots=True)

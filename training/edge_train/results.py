@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,14 +11,16 @@ from typing import Any
 import numpy as np
 
 from edge_agent.inference.judge import LoadedModel, label_of, load_models
-from edge_train import figures, measures, metrics, windows
-from edge_train.data import DataError, Floats, Ints
+from edge_train.arrays import Floats, Ints
+from edge_train.data import windows
+from edge_train.data.windows import Windows
+from edge_train.errors import DataError
 from edge_train.files import write_json, write_text
-from edge_train.metrics import SILENT
+from edge_train.measuring import figures, measures, metrics
+from edge_train.measuring.metrics import SILENT
 from edge_train.places import Places, seeds
 from edge_train.runtime import command_line, versions
 from edge_train.tasks import Chosen
-from edge_train.windows import Windows
 
 COLUMNS = ("modeltag", "F1scoremicro", "F1scoremacro", "TP_0", "TP_1", "TP_2", "TP_3", "TP_4")
 SHIPPED = "shipped"
@@ -49,7 +50,7 @@ def through_daemon(loaded: LoadedModel, asked: Windows) -> Answers:
 
 def _answers(found: Chosen, where: Places, asked: Windows) -> dict[str, Answers]:
     """Of every model of this artifact that is there."""
-    from edge_train.training import load_fit, predict
+    from edge_train.fitting.fit import load_fit, predict
 
     assert found.task is not None
     made: dict[str, Answers] = {}
@@ -244,11 +245,3 @@ def brief(report: Mapping[str, Any]) -> str:
             "int8 against float, points of F1 lost at most: " + ", ".join(f"{k} {v:.2f}" for k, v in losses.items())
         )
     return "\n".join(lines)
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    try:
-        report: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: no report ({error}); run: edge-train evaluate {path.stem}") from None
-    return report

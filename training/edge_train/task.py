@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from edge_train.data import Floats
-from edge_train.windows import Split
+from edge_train.arrays import Floats
+from edge_train.data.windows import Split
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Plan:
     """How a net is made and trained; with the seed and the data's digest, all that is needed to repeat it."""
 
     architecture: str = "conv"
-    """A name in edge_train.architectures: conv, conv2d, dense, lstm, gru."""
+    """A name in edge_train.fitting.architectures: conv, conv2d, dense, lstm, gru."""
     size: Literal["tiny", "small", "medium"] = "small"
     loss: Literal["crossentropy", "focal"] = "crossentropy"
     balance: Literal["none", "weights", "batches"] = "batches"
@@ -40,7 +40,7 @@ class Plan:
 
 
 class Task(Protocol):
-    """One file in edge_train/tasks each, registered by name in edge_train/tasks/__init__.py (TASKS: dict[str, Task])."""
+    """One module each, registered by name in edge_train/tasks.py."""
 
     name: str
     """Of the task and its prepared data: ecg-af-rr."""

@@ -17,8 +17,7 @@ def toy_task() -> object:
     import toy
     from edge_train import tasks
 
-    sys.modules["edge_train.tasks.toy"] = toy
-    tasks._MODULES["toy"] = "toy"
+    tasks._MODULES["toy"] = "toy"  # found by its path, above
     tasks.TASKS = (*tasks.TASKS, "toy")
     return toy.TASK
 
@@ -27,8 +26,8 @@ def toy_task() -> object:
 def toy_places(toy_task: object, tmp_path_factory: pytest.TempPathFactory) -> list[str]:  # noqa: ARG001
     """Prepared data and a fitted seed; the arguments that say where."""
     import toy
-    from edge_train import windows
-    from edge_train.training import fit
+    from edge_train.data import windows
+    from edge_train.fitting.fit import fit
 
     where = tmp_path_factory.mktemp("places")
     windows.save(where / "build" / "data" / "toy", toy.split(), toy.TASK.labels)

@@ -6,8 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import abp_faults, abp_lines, abp_measures, abp_probes, abp_report, abp_simulated, windows
-from edge_train.abp_cut import (
+from edge_train.abp import faults as abp_faults
+from edge_train.abp import lines as abp_lines
+from edge_train.abp import measures as abp_measures
+from edge_train.abp import probes as abp_probes
+from edge_train.abp import report as abp_report
+from edge_train.abp import simulated as abp_simulated
+from edge_train.abp.cut import (
     ANOMALOUS,
     INPUTS,
     LENGTH_S,
@@ -19,8 +24,9 @@ from edge_train.abp_cut import (
     cutters,
     kinds,
 )
-from edge_train.abp_simulated import simulate
-from edge_train.tasks.abp_segment import MOST_FALSE, TASK, set_of
+from edge_train.abp.segment import MOST_FALSE, TASK, set_of
+from edge_train.abp.simulated import simulate
+from edge_train.data import windows
 
 from edge_agent.inference.feeder import Feeder
 from edge_agent.inference.manifest import Manifest
@@ -248,9 +254,9 @@ def test_from_segments_to_the_daemons_verdict(tmp_path: Path) -> None:
     """A tiny net, int8, packed, asked through the daemon's engine: the gross faults are told from sinus rhythm."""
     from dataclasses import replace
 
-    from edge_train.export import representative_windows, to_int8
-    from edge_train.pack import pack
-    from edge_train.training import fit, load_fit
+    from edge_train.fitting.fit import fit, load_fit
+    from edge_train.packing.export import representative_windows, to_int8
+    from edge_train.packing.pack import pack
 
     from edge_agent.inference.judge import load_models
 

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import af_figures, af_simulate, af_strips
-from edge_train.af_courses import Course, courses, fifths, sequences
-from edge_train.data import DataError
-from edge_train.tasks import af_10s, af_rr
-from edge_train.windows import Split
+from edge_train.af import figures as af_figures
+from edge_train.af import rr as af_rr
+from edge_train.af import simulated as af_simulate
+from edge_train.af import strips as af_strips
+from edge_train.af import ten_seconds as af_10s
+from edge_train.af.courses import Course, courses, fifths, sequences
+from edge_train.data.windows import Split
+from edge_train.errors import DataError
 
 from edge_agent.alarms.rhythm import ENTER, LEAVE, cosen
 from edge_agent.inference.feeder import Feeder
@@ -186,8 +189,8 @@ def test_augmented_rows_stay_what_the_daemon_would_give() -> None:
 def test_the_recurrence_net_begins_as_a_count_of_matches() -> None:
     """Its maps before any training, against a count in plain Python."""
     import tensorflow as tf
-    from edge_train.af_nets import LAGS, TOLERANCES
-    from edge_train.architectures import build
+    from edge_train.fitting.architectures import build
+    from edge_train.fitting.rhythm_nets import LAGS, TOLERANCES
 
     model = build(af_rr.TASK, af_rr.TASK.plans["ecg-af-rr"])
     maps = tf.keras.Model(model.inputs, model.get_layer("rr_maps").output)
@@ -202,9 +205,9 @@ def test_the_recurrence_net_begins_as_a_count_of_matches() -> None:
 
 def test_from_simulated_patients_to_a_verdict_of_the_daemon(tmp_path: Path) -> None:
     """Fit, int8, pack, load and ask: what fibrillates is told from what is merely irregular, by rows never seen."""
-    from edge_train.export import representative_windows, to_int8, tpu_problems
-    from edge_train.pack import pack
-    from edge_train.training import fit, load_fit
+    from edge_train.fitting.fit import fit, load_fit
+    from edge_train.packing.export import representative_windows, to_int8, tpu_problems
+    from edge_train.packing.pack import pack
 
     task = af_rr.TASK
     train, other = (af_rr._simulated(np.random.default_rng(seed)) for seed in (0, 1))

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import af_figures, af_strips
-from edge_train.data import Floats, read_record
-from edge_train.tasks import af_10s, af_rr
+from edge_train.af import figures as af_figures
+from edge_train.af import rr as af_rr
+from edge_train.af import strips as af_strips
+from edge_train.af import ten_seconds as af_10s
+from edge_train.arrays import Floats
+from edge_train.data.mitdb import read_record
 
 from edge_agent.inference.judge import label_of, shipped_models
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from edge_train import artf
-from edge_train.data import DataError
+from edge_train.data import artf
+from edge_train.errors import DataError
 
 FULL = """<?xml version="1.0" ?>
 <ICMArtefacts>

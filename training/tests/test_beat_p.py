@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import beat_p, data
-from edge_train.beat_inputs import RR_FEATURES
+from edge_train import errors
+from edge_train.beats import p_wave as beat_p
+from edge_train.beats.inputs import RR_FEATURES
 
 from edge_agent.signal.usual_beat import SHAPE_FEATURES
 
@@ -85,7 +86,7 @@ def test_strips_and_icu_records_are_read_without_the_noisy_ones(tmp_path: Path) 
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     _strip(tmp_path / "cinc2017", "S1", 0)
-    with pytest.raises(data.DataError, match="challenge2015: no records"):
+    with pytest.raises(errors.DataError, match="challenge2015: no records"):
         beat_p.files(tmp_path)
-    with pytest.raises(data.DataError, match="run: edge-train data"):
+    with pytest.raises(errors.DataError, match="run: edge-train data"):
         beat_p.load(tmp_path)

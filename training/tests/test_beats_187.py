@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edge_train.beats import beats_187
+from edge_train.beats.beats_187 import SAMPLES, TASK
 from edge_train.cli import main
-from edge_train.data import DataError, Record
-from edge_train.tasks import beats_187
-from edge_train.tasks.beats_187 import SAMPLES, TASK
-from edge_train.unlabelled import cut_csv
-from edge_train.windows import load
+from edge_train.data.mitdb import Record
+from edge_train.data.unlabelled import cut_csv
+from edge_train.data.windows import load
+from edge_train.errors import DataError
 
 
 def ecg(fs: float, seconds: float, rr_s: float = 0.8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

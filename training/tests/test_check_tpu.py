@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_train import export, tpu_gates
-from edge_train.check_tpu import TpuError, examine
 from edge_train.cli import main
-from edge_train.data import DataError
+from edge_train.errors import DataError
+from edge_train.packing import export, tpu_gates
+from edge_train.packing.check_tpu import TpuError, examine
 from edge_train.runtime import quiet
 
 Convert = Callable[[Any], Any]

@@ -10,7 +10,7 @@ import pytest
 import toy
 from edge_train import places, tasks
 from edge_train.cli import main, parser
-from edge_train.data import DataError
+from edge_train.errors import DataError
 
 
 def test_every_subcommand_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_every_task_keeps_the_contract() -> None:
 def test_ctrl_c_says_that_the_same_command_goes_on(
     toy_places: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from edge_train import training
+    from edge_train.fitting import fit as training
 
     def stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt

@@ -6,36 +6,39 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import augment, beat_inputs, data
+from edge_train import errors
+from edge_train.beats import augment, cut, vitaldb
+from edge_train.beats import inputs as beat_inputs
 from edge_train.cli import main
+from edge_train.data import mitdb
 
 from edge_agent.inference.feeder import Feeder
 
 
 def test_split_has_no_patient_on_both_sides() -> None:
-    data.check_split(data.TRAIN, data.DS2)
-    data.check_split(*data.FOLDS)
-    with pytest.raises(data.DataError, match=r"both sides.*202"):
-        data.check_split(data.DS1, data.DS2)  # the usual split: 201 and 202 are one man
+    mitdb.check_split(mitdb.TRAIN, mitdb.DS2)
+    mitdb.check_split(*mitdb.FOLDS)
+    with pytest.raises(errors.DataError, match=r"both sides.*202"):
+        mitdb.check_split(mitdb.DS1, mitdb.DS2)  # the usual split: 201 and 202 are one man
 
 
 def test_split_covers_the_whole_of_ds1_but_201() -> None:
-    assert set(data.DS1) - set(data.TRAIN) == {"201"}
-    assert sorted(record for fold in data.FOLDS for record in fold) == sorted(data.TRAIN)
-    assert len(data.DS1) == len(data.DS2) == 22
-    assert not set(data.DS1) & set(data.DS2)
+    assert set(mitdb.DS1) - set(mitdb.TRAIN) == {"201"}
+    assert sorted(record for fold in mitdb.FOLDS for record in fold) == sorted(mitdb.TRAIN)
+    assert len(mitdb.DS1) == len(mitdb.DS2) == 22
+    assert not set(mitdb.DS1) & set(mitdb.DS2)
 
 
-def _record(signals: np.ndarray, sample: list[int], label: list[int], fs: float = 360.0) -> data.Record:
-    return data.Record("x", fs, signals.astype(np.float32), ("MLII",), np.array(sample), np.array(label))
+def _record(signals: np.ndarray, sample: list[int], label: list[int], fs: float = 360.0) -> mitdb.Record:
+    return mitdb.Record("x", fs, signals.astype(np.float32), ("MLII",), np.array(sample), np.array(label))
 
 
 def test_nan_in_a_signal_is_refused() -> None:
     signal = np.zeros((1, 3600))
-    assert len(data.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)) == 1
+    assert len(cut.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)) == 1
     signal[0, 2100] = np.nan
-    with pytest.raises(data.DataError, match="not numbers"):
-        data.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)
+    with pytest.raises(errors.DataError, match="not numbers"):
+        cut.cut_beats(_record(signal, [2000], [0]), 0, oracle=True)
 
 
 def test_nan_in_a_stored_record_is_refused(tmp_path: Path) -> None:
@@ -45,13 +48,13 @@ def test_nan_in_a_stored_record_is_refused(tmp_path: Path) -> None:
     signal[700] = np.nan
     wfdb.wrsamp("bad", fs=360, units=["mV"], sig_name=["MLII"], p_signal=signal, fmt=["16"], write_dir=str(tmp_path))
     wfdb.wrann("bad", "atr", np.array([500]), symbol=["N"], write_dir=str(tmp_path))
-    with pytest.raises(data.DataError, match="1 samples are not numbers"):
-        data.read_record(tmp_path, "bad")
+    with pytest.raises(errors.DataError, match="1 samples are not numbers"):
+        mitdb.read_record(tmp_path, "bad")
 
 
 def test_a_half_downloaded_record_is_one_clear_message(tmp_path: Path) -> None:
-    with pytest.raises(data.DataError, match="cannot be read"):
-        data.read_record(tmp_path, "100")
+    with pytest.raises(errors.DataError, match="cannot be read"):
+        mitdb.read_record(tmp_path, "100")
 
 
 def test_missing_data_is_one_line_and_exit_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -71,12 +74,12 @@ def test_fitting_without_prepared_data_says_what_to_run(tmp_path: Path, capsys: 
 
 
 def test_a_class_without_examples_is_named() -> None:
-    with pytest.raises(data.DataError, match="no example of class S, Q"):
-        data.require_classes(np.array([0, 0, 2, 3]), data.LABELS, "DS1")
+    with pytest.raises(errors.DataError, match="no example of class S, Q"):
+        cut.require_classes(np.array([0, 0, 2, 3]), mitdb.LABELS, "DS1")
 
 
 def test_beats_at_the_ends_have_no_window_but_stay_in_the_rhythm() -> None:
-    beats = data.cut_beats(_record(np.zeros((1, 3600)), [100, 450, 850, 1250, 1650, 3590], [0] * 6), 0, oracle=True)
+    beats = cut.cut_beats(_record(np.zeros((1, 3600)), [100, 450, 850, 1250, 1650, 3590], [0] * 6), 0, oracle=True)
     assert beats.sample.tolist() == [450, 850, 1250, 1650]
     assert beats.rr[0, beat_inputs.RR_FEATURES.index("rr_last_log")] == 0
     later = beats.rr[1, beat_inputs.RR_FEATURES.index("rr_last_log")]
@@ -86,7 +89,7 @@ def test_beats_at_the_ends_have_no_window_but_stay_in_the_rhythm() -> None:
 def test_by_the_own_detector_what_it_invents_is_no_example() -> None:
     signal, at = _wavy(5)
     record = _record(signal, at[:40] + at[60:], [0] * (len(at) - 20))  # twenty that the reference does not know
-    own, oracle = data.cut_beats(record, 0), data.cut_beats(record, 0, oracle=True)
+    own, oracle = cut.cut_beats(record, 0), cut.cut_beats(record, 0, oracle=True)
     assert abs(len(own) - (len(at) - 20)) <= 3
     assert not np.isin(np.arange(at[40], at[59]), own.sample).any()
     last = beat_inputs.RR_FEATURES.index("rr_last_log")
@@ -108,11 +111,11 @@ def _wavy(seed: int, n: int = 60_000) -> tuple[np.ndarray, list[int]]:
 def test_inputs_are_causal() -> None:
     """What comes 0.4 s after a beat or later changes none of its inputs."""
     signal, at = _wavy(1)
-    whole = data.cut_beats(_record(signal, at, [0] * len(at)), 0, oracle=True)
+    whole = cut.cut_beats(_record(signal, at, [0] * len(at)), 0, oracle=True)
     end = at[100] + round(0.4 * 360)
     other = signal.copy()
     other[0, end:] = np.random.default_rng(9).normal(0, 1, signal.shape[1] - end)
-    changed = data.cut_beats(_record(other, [*at[:101], *(b + 37 for b in at[101:])], [0] * len(at)), 0, oracle=True)
+    changed = cut.cut_beats(_record(other, [*at[:101], *(b + 37 for b in at[101:])], [0] * len(at)), 0, oracle=True)
     for name in ("beat", "rr", "shape", "usual"):
         assert np.array_equal(getattr(whole, name)[:101], getattr(changed, name)[:101]), name
         assert not np.array_equal(getattr(whole, name)[101:], getattr(changed, name)[101:]), name
@@ -167,7 +170,7 @@ def test_vitaldb_fibrillation_is_no_ectopy_and_a_gap_is_not_bridged(tmp_path: Pa
     rows += ["8.5,S,SR-mPAC-BT,False,", "9.5,S,AFIB/AFL,False,", "10.3,V,N,False,", "11.1,U,N,True,", "11.9,N,N,False,"]
     path = tmp_path / "Annotation_file_7.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8-sig")
-    beats = data.read_vitaldb(path)
-    assert [data.LABELS[label] for label in beats.label] == ["N"] * 10 + ["S", "N", "V", "N"]
+    beats = vitaldb.read_vitaldb(path)
+    assert [mitdb.LABELS[label] for label in beats.label] == ["N"] * 10 + ["S", "N", "V", "N"]
     assert not beats.features[-1].any(), "the beat after the unusable one closes no interval"
     assert set(beats.patient) == {"7"}

@@ -8,9 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import beat_choices, beat_nets, beat_p, beats, data, evaluate, export
-from edge_train.beat_about import about as _about
-from edge_train.pack import pack
+from edge_train import errors
+from edge_train.beats import choices as beat_choices
+from edge_train.beats import cut, evaluate, positions, vitaldb
+from edge_train.beats import model as beats
+from edge_train.beats import nets as beat_nets
+from edge_train.beats import p_wave as beat_p
+from edge_train.beats.about import about as _about
+from edge_train.data import mitdb
+from edge_train.packing import export
+from edge_train.packing.pack import pack
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.judge import load_models
@@ -25,7 +32,7 @@ PLAN = beats.Plan(
 FOLDS = (["a", "b"], ["c", "d"])
 
 
-def synthetic(name: str, seed: int, n: int = 300) -> data.Record:
+def synthetic(name: str, seed: int, n: int = 300) -> mitdb.Record:
     """Narrow beats with P waves, early narrow ones (S), and wide early ones (V)."""
     rng = np.random.default_rng(seed)
     kinds = rng.choice(5, n, p=[0.68, 0.1, 0.18, 0.02, 0.02])
@@ -40,19 +47,19 @@ def synthetic(name: str, seed: int, n: int = 300) -> data.Record:
         wave = np.exp(-0.5 * (t / width) ** 2) + 0.2 * np.exp(-0.5 * ((t - 0.25) / 0.04) ** 2)
         wave += 0.1 * np.exp(-0.5 * ((t + 0.17) / 0.02) ** 2) if kind == 0 else 0
         signal[r - 150 : r + 200] += wave * (-1.5 if kind == 2 else 1)
-    return data.Record(name, fs, signal[None].astype(np.float32), ("MLII",), np.array(sample), kinds.astype(np.int64))
+    return mitdb.Record(name, fs, signal[None].astype(np.float32), ("MLII",), np.array(sample), kinds.astype(np.int64))
 
 
-def rr_of(seed: int) -> data.RrBeats:
-    parts = [data.cut_beats(synthetic(f"p{seed}{i}", seed + i), 0, oracle=True) for i in range(8)]
-    joined = data.join([part.pick(part.label < 3) for part in parts])
-    return data.RrBeats(joined.rr, joined.label, joined.record)
+def rr_of(seed: int) -> vitaldb.RrBeats:
+    parts = [cut.cut_beats(synthetic(f"p{seed}{i}", seed + i), 0, oracle=True) for i in range(8)]
+    joined = cut.join([part.pick(part.label < 3) for part in parts])
+    return vitaldb.RrBeats(joined.rr, joined.label, joined.record)
 
 
 def plain_of(seed: int) -> beat_p.Unlabelled:
     """The same patients, their labels forgotten."""
-    parts = [data.cut_beats(synthetic(f"u{seed}{i}", seed + i), 0, oracle=True) for i in range(4)]
-    joined = data.join(parts)
+    parts = [cut.cut_beats(synthetic(f"u{seed}{i}", seed + i), 0, oracle=True) for i in range(4)]
+    joined = cut.join(parts)
     return beat_p.Unlabelled(joined.rr, joined.shape, joined.record, np.array([beat_p.UNKNOWN] * len(joined)))
 
 
@@ -67,19 +74,19 @@ def easily_sure() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, data.Beats]:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, cut.Beats]:
     """One seed of a tiny plan, with made-up patients."""
     names = ["a", "b", "c", "d"]
-    some = data.join([data.cut_beats(synthetic(name, i), 0, oracle=True) for i, name in enumerate(names)])
+    some = cut.join([cut.cut_beats(synthetic(name, i), 0, oracle=True) for i, name in enumerate(names)])
     out = tmp_path_factory.mktemp("run") / "seed0"
     beats.fit(some, rr_of(100), plain_of(200), PLAN, 0, out, lambda _: None, FOLDS)
     return out, some
 
 
-def test_data_to_verdicts_through_the_daemon(fitted: tuple[Path, data.Beats], tmp_path: Path) -> None:
+def test_data_to_verdicts_through_the_daemon(fitted: tuple[Path, cut.Beats], tmp_path: Path) -> None:
     run, some = fitted
     model, _ = beats.load_fit(run, batch=1)
-    shown = export.representative(some, 200, 0)
+    shown = beats.representative(some, 200, 0)
     tflite = export.to_int8(model, shown)
     assert export.tpu_problems(tflite) == []
     folder = tmp_path / "ecg-beat-aami"
@@ -87,7 +94,7 @@ def test_data_to_verdicts_through_the_daemon(fitted: tuple[Path, data.Beats], tm
     assert made["golden_worst_lsb"] <= made["tolerance_lsb"]
     loaded = load_models(tmp_path, ["ecg-beat-aami"])["ecg-beat-aami"]
     record = synthetic("test", 999)
-    asked = data.ask(record.signals[0], record.fs, record.sample.tolist(), loaded.artifact.manifest)
+    asked = cut.ask(record.signals[0], record.fs, record.sample.tolist(), loaded.artifact.manifest)
     said = evaluate.through_engine(loaded)(asked)
     plain = evaluate.through_keras(beats.load_fit(run)[0])(asked)
     assert (said == plain).mean() > 0.97
@@ -96,21 +103,21 @@ def test_data_to_verdicts_through_the_daemon(fitted: tuple[Path, data.Beats], tm
     assert found["V"]["f1"] > 80
 
 
-def test_inputs_in_another_order_are_refused(fitted: tuple[Path, data.Beats], tmp_path: Path) -> None:
+def test_inputs_in_another_order_are_refused(fitted: tuple[Path, cut.Beats], tmp_path: Path) -> None:
     """The daemon takes a file's inputs in order of name: wrongly ordered, the sizes would differ and packing must refuse."""
     run, some = fitted
-    shown = export.representative(some, 100, 0)
+    shown = beats.representative(some, 100, 0)
     tflite = export.to_int8(beats.load_fit(run, batch=1)[0], shown)
     about = _about({"digest": "0" * 64}, 0)
     about["inputs"] = about["inputs"][::-1]
-    with pytest.raises(data.DataError, match="list them in that order"):
+    with pytest.raises(errors.DataError, match="list them in that order"):
         pack(tflite, about, {name: cases[:4] for name, cases in shown.items()}, tmp_path / "ecg-beat-aami")
     assert not list(tmp_path.iterdir()), "nothing half-written"
 
 
-def test_a_changed_byte_is_refused(fitted: tuple[Path, data.Beats], tmp_path: Path) -> None:
+def test_a_changed_byte_is_refused(fitted: tuple[Path, cut.Beats], tmp_path: Path) -> None:
     run, some = fitted
-    shown = export.representative(some, 100, 0)
+    shown = beats.representative(some, 100, 0)
     tflite = export.to_int8(beats.load_fit(run, batch=1)[0], shown)
     folder = tmp_path / "ecg-beat-aami"
     pack(tflite, _about({"digest": "0" * 64}, 0), {name: cases[:4] for name, cases in shown.items()}, folder)
@@ -122,7 +129,7 @@ def test_a_changed_byte_is_refused(fitted: tuple[Path, data.Beats], tmp_path: Pa
         load(folder)
 
 
-def test_the_same_seed_gives_the_same_weights(fitted: tuple[Path, data.Beats], tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(fitted: tuple[Path, cut.Beats], tmp_path: Path) -> None:
     run, some = fitted
     beats.fit(some, rr_of(100), plain_of(200), PLAN, 0, tmp_path, lambda _: None, FOLDS)
     first, again = beats.load_fit(run)[0], beats.load_fit(tmp_path)[0]
@@ -130,7 +137,7 @@ def test_the_same_seed_gives_the_same_weights(fitted: tuple[Path, data.Beats], t
     assert json.loads((run / "fit.json").read_text()) == json.loads((tmp_path / "fit.json").read_text())
 
 
-def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, data.Beats]) -> None:
+def test_all_nets_agree_with_the_one_they_are_put_into(fitted: tuple[Path, cut.Beats]) -> None:
     _, some = fitted
     waves = [beat_nets.wave_net(PLAN, member) for member in range(2)]
     experts = [beat_nets.expert_net(PLAN, member) for member in range(2)]
@@ -167,7 +174,7 @@ def test_an_offset_is_not_decided_by_the_patient_with_most_beats() -> None:
 
 
 def test_confusion_counts_every_beat_once() -> None:
-    record = data.Record(
+    record = mitdb.Record(
         "x",
         360.0,
         np.zeros((1, 9000), np.float32),
@@ -175,7 +182,7 @@ def test_confusion_counts_every_beat_once() -> None:
         np.array([1000, 2000, 3000, 4000]),
         np.array([0, 1, 2, 0]),
     )
-    asked = data.Asked(np.array([1010, 1990, 2500, 3000]), (), np.array([4001]))
+    asked = cut.Asked(np.array([1010, 1990, 2500, 3000]), (), np.array([4001]))
     table = evaluate.confusion(record, asked, np.array([0, 0, 2, 2]))
     assert table[0, 0] == 1
     assert table[1, 0] == 1  # S called N
@@ -186,7 +193,7 @@ def test_confusion_counts_every_beat_once() -> None:
 
 
 def test_matching_takes_the_nearest_and_each_once() -> None:
-    assert data.match(np.array([100, 130]), np.array([95, 128, 140]), 54).tolist() == [0, 1, -1]
+    assert positions.match(np.array([100, 130]), np.array([95, 128, 140]), 54).tolist() == [0, 1, -1]
 
 
 def test_measures_of_a_known_table() -> None:

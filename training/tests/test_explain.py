@@ -12,7 +12,7 @@ import pytest
 import toy
 from edge_train import explain
 from edge_train.cli import main
-from edge_train.data import DataError
+from edge_train.errors import DataError
 from edge_train.runtime import quiet
 
 FS = 125.0
@@ -48,7 +48,7 @@ def spiked(at: int) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="session")
 def model(toy_places: list[str]) -> Any:
-    from edge_train.training import load_fit
+    from edge_train.fitting.fit import load_fit
 
     return load_fit(toy.TASK, Path(toy_places[0].partition("=")[2]) / "runs" / "toy" / "seed0")[0]
 
@@ -215,7 +215,7 @@ def test_no_record_and_no_artifact(
 def test_a_beat_is_explained_at_the_detector_s_beat() -> None:
     """The command's window is the daemon's: of a beat model too."""
     from edge_train.commands.explain import _cut, numbers
-    from edge_train.cutting import Signal
+    from edge_train.data.cutting import Signal
 
     from edge_agent.inference.manifest import Manifest
 

@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
-from edge_train import artf, corrections, finetune, floats
 from edge_train.cli import main
-from edge_train.data import DataError
+from edge_train.data import artf
+from edge_train.errors import DataError
+from edge_train.finetuning import corrections, finetune
+from edge_train.packing import floats
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.manifest import Manifest

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wfdb
-from edge_train import get
 from edge_train.cli import main
-from edge_train.data import DataError
+from edge_train.data import get
+from edge_train.errors import DataError
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from edge_train import artf, icmplus
-from edge_train.data import DataError
+from edge_train.data import artf, icmplus
+from edge_train.errors import DataError
 
 h5py = pytest.importorskip("h5py")
 START_US = 1_704_067_200_000_000

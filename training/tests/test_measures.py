@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from edge_train import measures, metrics
+from edge_train.measuring import measures, metrics
 
 from edge_agent.inference.judge import label_of
 from edge_agent.inference.manifest import Output

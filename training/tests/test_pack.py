@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from edge_train import export, floats, gate, sign
 from edge_train.cli import main
-from edge_train.data import DataError
+from edge_train.errors import DataError
+from edge_train.fitting.fit import load_fit
 from edge_train.opened import open_artifact
-from edge_train.pack import TOLERANCE_LSB, golden_cases, pack
-from edge_train.training import load_fit
+from edge_train.packing import export, floats, gate, sign
+from edge_train.packing.pack import TOLERANCE_LSB, golden_cases, pack
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.engine import CpuEngine

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from edge_train import corrections
-from edge_train.data import DataError
+from edge_train.errors import DataError
+from edge_train.finetuning import corrections
 
 from edge_agent.inference.artifact import load
 from edge_agent.inference.judge import shipped_models

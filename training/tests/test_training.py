@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import toy
-from edge_train import architectures, examples, export, training, windows
-from edge_train.compact import compact
-from edge_train.data import DataError
-from edge_train.gate import engine_scores
+from edge_train.data import windows
+from edge_train.data.windows import Split, Windows
+from edge_train.errors import DataError
+from edge_train.fitting import architectures, examples
+from edge_train.fitting import fit as training
+from edge_train.packing import export
+from edge_train.packing.compact import compact
+from edge_train.packing.gate import engine_scores
 from edge_train.task import Plan
-from edge_train.windows import Split, Windows
 
 
 class Spoiled(toy.Toy):
@@ -63,7 +66,7 @@ def test_an_lstm_layer_is_one_operator() -> None:
 
     So does the second window: that operator keeps its state from call to call, and the daemon's engine clears it.
     """
-    from edge_train.check_tpu import examine
+    from edge_train.packing.check_tpu import examine
 
     model = architectures.build(toy.TASK, Plan("lstm", "medium"), batch=1)
     tflite = export.to_float(model)
@@ -76,7 +79,7 @@ def test_an_lstm_layer_is_one_operator() -> None:
 
 def test_lstm_and_gru_are_keras_s() -> None:
     """The same weights in Keras's own layers give the same numbers."""
-    from edge_train.recurrent import layers
+    from edge_train.fitting.recurrent import layers
     from edge_train.runtime import quiet
 
     tf = quiet()
@@ -312,7 +315,8 @@ def test_a_patient_on_both_sides_is_refused(tmp_path: Path) -> None:
 
 def test_a_full_disk_leaves_the_old_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     windows.save(tmp_path / "toy", SPLIT, TASK.labels)
-    other = dataclasses.replace(SPLIT, facts={"digest": "new"})
+    before = windows.load(tmp_path / "toy").facts
+    other = dataclasses.replace(SPLIT, facts={"sources": "new"})
 
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -322,7 +326,18 @@ def test_a_full_disk_leaves_the_old_data(tmp_path: Path, monkeypatch: pytest.Mon
         with pytest.raises(DataError, match="No space left"):
             windows.save(tmp_path / "toy", other, TASK.labels)
     assert [path.name for path in tmp_path.iterdir()] == ["toy"]
-    assert windows.load(tmp_path / "toy").facts["digest"] == "toy"
+    assert windows.load(tmp_path / "toy").facts == before
+
+
+def test_the_digest_is_of_the_windows_themselves(tmp_path: Path) -> None:
+    """The code that cuts and labels them changes while the recordings stay: other windows must not pass for the same."""
+    said = []
+    inputs = {name: x.copy() for name, x in SPLIT.test.inputs.items()}
+    inputs["wave"][3, 5] += 0.25
+    for test in (SPLIT.test, SPLIT.test, dataclasses.replace(SPLIT.test, inputs=inputs)):
+        windows.save(tmp_path / "toy", dataclasses.replace(SPLIT, test=test), TASK.labels)
+        said.append(windows.load(tmp_path / "toy").facts["digest"])
+    assert said[0] == said[1] != said[2]
 
 
 def test_half_made_data_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import toy
-from edge_train import avoid, tune, tune_report
 from edge_train.cli import main
-from edge_train.data import DataError
-from edge_train.space import Choice, Real, Space, apply, distance, space_of
-from edge_train.training import fit, plan_of
+from edge_train.errors import DataError
+from edge_train.fitting.fit import fit, plan_of
+from edge_train.tuning import avoid
+from edge_train.tuning import report as tune_report
+from edge_train.tuning import study as tune
+from edge_train.tuning.space import Choice, Real, Space, apply, distance, space_of
 
 SPACE: Space = [
     Choice("loss", ("crossentropy", "focal")),
@@ -227,7 +229,7 @@ def test_the_command_from_end_to_end(toy_places: list[str], tmp_path: Path, caps
 def test_ray_runs_the_same_study(tmp_path: Path) -> None:
     """Begun without Ray, gone on with by it."""
     ray = pytest.importorskip("ray")
-    from edge_train import tune_ray
+    from edge_train.tuning import on_ray as tune_ray
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(toy)  # type: ignore[no-untyped-call]  # Ray's workers do not have the tests on their path

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from edge_train.data import Floats
+from edge_train.arrays import Floats
+from edge_train.data.windows import Split, Windows
 from edge_train.task import Plan, Task
-from edge_train.windows import Split, Windows
 
 RATE_HZ, SAMPLES = 50.0, 100
 PLAN = Plan("conv", "tiny", epochs=6, patience=6, batch=32, rate=5e-3, per_epoch=256, dropout=0.1, augment=0.0)

@@ -53,7 +53,7 @@ class Rule(Generic[E]):
     instead: bool = False
     """Speaks in the verdict lane's place; its episodes are numbered apart."""
     under: frozenset[str] = frozenset()
-    """Alarms that say more of the same: while one of them stands this one is held back. (A bedside monitor's chain.)"""
+    """Alarms that say more of the same: while one of them stands this one is not raised. (A bedside monitor's chain.)"""
 
 
 def confidence(agree: int, speak: int) -> float:

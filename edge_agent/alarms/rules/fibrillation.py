@@ -22,6 +22,7 @@ from edge_agent.alarms.rules.witness import DISTURBED, beats_between, good_leads
 from edge_agent.journey import Texture
 from edge_agent.signal.texture import STEPS_PER_S, WINDOW_S
 
+KIND = "ventricular_fibrillation"
 LEAST_CONCENTRATION = 0.45
 SLOW_HZ, LEAST_CONCENTRATION_SLOW = 3.6, 0.7
 """The slower the swing, the purer it must be: broad complexes at 75 /min swing at 150, among other things."""
@@ -32,6 +33,8 @@ MOST_PEAKED = 3.3
 LEAST_SLOW = 0.4
 HZ = (2.4, 8.0)
 MOST_ALIKE = 0.9
+LEAST_LIKE = 0.75
+"""What resembles the usual beat so much may be one."""
 KNOWN_BEAT = 0.6
 """Of `Texture.usual`: from here on there is a usual beat to be compared with."""
 LEAST_STEADY = 0.15
@@ -44,10 +47,19 @@ LATELY = 3
 REPEATS = 0.5
 SLOW_PER_MIN = 140.0
 UNEVEN = 0.15
+GOES_ON_S = 20.0
+"""A fibrillation that was raised waxes and wanes: it goes on without a full 4 s of swing for so long, while nothing else is shown."""
 
 
 def ventricular_fibrillation(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
-    """fibrillation_s of it in a good lead, and nothing else that shows beats or pulses."""
+    """fibrillation_s of it in a good lead, and nothing else that shows beats or pulses; once raised, until something else is shown."""
+    found = _begins(evidence, now, limits)
+    if KIND in evidence.standing and (found is None or found.against is not None):
+        return _goes_on(evidence, now) or found
+    return found
+
+
+def _begins(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     if not any(lead.textures and swings(lead.textures[-1]) for lead in evidence.ecg.values()):
         return None  # nothing is found that does not go on
     fs = evidence.fs
@@ -81,17 +93,47 @@ def ventricular_fibrillation(evidence: Evidence, now: int, limits: AlarmLimits) 
         speak += 1
         if line.count >= LEAST_PULSES:
             against.append(f"{line.channel} pulses on at {line.rate_per_min:.0f} per minute")
-    newest_one = textures[-1]
-    seen = {
-        "oscillation_per_min": round(60 * newest_one.peak_hz),
-        "concentration": round(newest_one.concentration, 2),
-        "peaked": round(newest_one.peaked, 2),
-        "alike": round(newest_one.alike, 2),
-        "leads": [name for name, _ in found],
-    }
+    seen = _seen(textures[-1], [name for name, _ in found])
     agree = max(0, speak - len(against))
     met = first + round(limits.fibrillation_s * fs)
     return Finding(first, min(met, last), channel, seen, confidence(agree, speak), "; ".join(against) or None)
+
+
+def _goes_on(evidence: Evidence, now: int) -> Finding | None:
+    """It has swung within GOES_ON_S, and nothing shows that the heart beats or stands still: no lead anything like the usual beat, no line
+    pulses."""
+    fs = evidence.fs
+    leads = {name: lead for name, lead in evidence.ecg.items() if _readable(lead) and _newest(lead, 1, now, fs)}
+    newest = [lead.textures[-1] for lead in leads.values()]
+    known = [one for one in newest if one.usual >= KNOWN_BEAT]
+    if not known or any(one.alike >= LEAST_LIKE for one in known):
+        return None
+    if all(one.last_size_log <= LEAST_SIZE_LOG for one in newest):
+        return None
+    many = round(GOES_ON_S * STEPS_PER_S)
+    swung = {
+        name: one for name, lead in leads.items() if (one := _last_swing(_newest(lead, many, now, fs))) is not None
+    }
+    if not swung or any(line.count >= LEAST_PULSES for line in pulses_between(evidence, now - round(4 * fs), now)):
+        return None
+    channel = max(swung, key=lambda name: swung[name].sample)
+    one = swung[channel]
+    since = one.sample - round(WINDOW_S * fs)
+    return Finding(since, one.sample, channel, _seen(one, sorted(swung)), confidence(len(swung), len(leads)))
+
+
+def _last_swing(textures: list[Texture]) -> Texture | None:
+    return next((one for one in reversed(textures) if swings(one)), None)
+
+
+def _seen(one: Texture, leads: list[str]) -> dict[str, object]:
+    return {
+        "oscillation_per_min": round(60 * one.peak_hz),
+        "concentration": round(one.concentration, 2),
+        "peaked": round(one.peaked, 2),
+        "alike": round(one.alike, 2),
+        "leads": leads,
+    }
 
 
 def _readable(lead: EcgEvidence) -> bool:

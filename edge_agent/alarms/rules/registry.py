@@ -40,6 +40,6 @@ VERDICT_RULES: tuple[Rule[Judged], ...] = (
     Rule("ventricular_tachycardia", "high", ventricular.ventricular_tachycardia, under=ARREST),
     Rule("ventricular_run", "medium", ventricular.ventricular_run, refractory_s=30.0, under=RUNS),
     Rule("ventricular_couplet", "low", ventricular.ventricular_couplet, refractory_s=60.0, under=RUNS),
-    Rule("ventricular_bigeminy", "low", ventricular.ventricular_bigeminy, refractory_s=60.0, under=RUNS),
+    Rule("ventricular_bigeminy", "low", ventricular.ventricular_bigeminy, refractory_s=20.0, under=RUNS),
     Rule("atrial_fibrillation", "medium", atrial.atrial_fibrillation_judged),
 )

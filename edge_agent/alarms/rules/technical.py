@@ -10,6 +10,8 @@ from edge_agent.alarms.rules.base import Finding
 
 QUALITY_S = 0.5
 """From one judgement of a channel to the next."""
+AFTER_ARREST_S = 10.0
+"""Over so long two detectors are compared (`signal.ecg_quality`): what each took for beats in an arrest counts until then."""
 DRIFT_S = 20.0
 """A pressure that truly rises looks like drift for as long (`signal.abp_quality`): only what drifts longer is a fault of the line."""
 
@@ -21,12 +23,14 @@ def lead_off(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | Non
 
 def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """Every lead is too noisy to judge: one good lead is enough to go on. In an arrest that is told the leads were read: what looks
-    like noise to a detector of beats counts from its end."""
+    like noise to a detector of beats counts from when it is forgotten."""
     if any(lead.worth.good for lead in evidence.ecg.values()):
         return None
 
     def since(worth: Worth) -> int | None:
-        return None if worth.disturbed_since is None else max(worth.disturbed_since, evidence.arrest_until)
+        if worth.disturbed_since is None or not evidence.arrest_until:
+            return worth.disturbed_since
+        return max(worth.disturbed_since, evidence.arrest_until + round(AFTER_ARREST_S * evidence.fs))
 
     return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, since)
 

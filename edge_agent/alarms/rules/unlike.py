@@ -51,8 +51,9 @@ class Shown(NamedTuple):  # made five times a second
 
     def knows(self, first: int) -> bool:
         """There was a usual beat to be compared with then, and the lead was clear."""
-        if first < self.clear_since:
-            return False
+        return first >= self.clear_since and self.has_usual(first)
+
+    def has_usual(self, first: int) -> bool:
         usual = next((one.usual for one in reversed(self.textures) if one.sample <= first), 0.0)
         return usual >= KNOWN_BEAT
 
@@ -110,14 +111,17 @@ def _weighed(lead: Shown, run: Sequence[BeatShape], leads: Sequence[Shown], fs: 
     first, last = run[0].sample, run[-1].sample
     margin, speak, against = round(MARGIN_S * fs), 1, []
     for other in leads:
-        if other.channel == lead.channel or not other.knows(first):
+        if other.channel == lead.channel or not other.has_usual(first):
             continue
         theirs = [one for one in other.shapes if first - margin <= one.sample <= last + margin]
         if len(theirs) < 2:
             continue
-        speak += 1
         usual = sum(_is_usual(one) for one in theirs)
-        if usual > len(theirs) / 2:
+        most = usual > len(theirs) / 2
+        if not most and not other.knows(first):
+            continue  # a lead that was not clear, or is not any more, may hide the usual beats; it makes none up
+        speak += 1
+        if most:
             against.append(f"{other.channel} shows {usual} of {len(theirs)} usual beats")
     seen = {
         "rate_per_min": round(_rate(run, fs), 1),

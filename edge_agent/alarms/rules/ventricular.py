@@ -30,6 +30,8 @@ OVER_S = 2.0
 """A run is over when no beat of it has come for so long."""
 HOLD_S = 10.0
 """A couplet is an instant; its alarm stands for so long."""
+NEXT_S = 3.0
+"""Further apart two beats are no neighbours: there were others between them that no model was asked about."""
 BIGEMINAL = 3
 """Pairs of an own and a ventricular beat."""
 EARLY = 0.9
@@ -101,7 +103,10 @@ def ventricular_couplet(judged: Judged, now: int, limits: AlarmLimits) -> Findin
                 continue
             four = beats[i : i + 4]
             pair = [four[1].sample, four[2].sample]
-            if pair[1] - pair[0] <= OVER_S * judged.fs and now - four[3].sample <= HOLD_S * judged.fs:
+            apart = max(four[1].sample - four[0].sample, four[3].sample - four[2].sample)
+            if pair[1] - pair[0] > OVER_S * judged.fs or apart > NEXT_S * judged.fs:
+                continue
+            if now - four[3].sample <= HOLD_S * judged.fs:
                 seen = {"rr_ms": round((pair[1] - pair[0]) / judged.fs * 1000)}
                 if _elsewhere(judged, channel, pair):
                     found.append(_weighed(judged, channel, pair, [*pair, four[3].sample], seen))
@@ -120,7 +125,7 @@ def ventricular_bigeminy(judged: Judged, now: int, limits: AlarmLimits) -> Findi
             at = [beat.sample for beat in last]
             steps = [b - a for a, b in itertools.pairwise(at)]
             coupled, waited = (steps[1::2], steps[::2]) if turns[0] else (steps[::2], steps[1::2])
-            if fmean(coupled) > EARLY * fmean(waited):
+            if fmean(coupled) > EARLY * fmean(waited) or max(steps) > NEXT_S * judged.fs:
                 continue
             seen = {"pairs": BIGEMINAL, "rate_per_min": round((len(at) - 1) * 60 * judged.fs / (at[-1] - at[0]), 1)}
             pairs = [beat.sample for beat, early in zip(last, turns, strict=True) if early]

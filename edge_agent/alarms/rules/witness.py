@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from edge_agent.alarms import pulses
 from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence
-from edge_agent.signal.second_opinion import agreement
+from edge_agent.signal.slope_beats import agreement
 
 UNEVEN = 0.25
 DISTURBED = frozenset({"noise", "hum", "wander", "disagreement"})

@@ -23,9 +23,9 @@ from edge_agent.bench.method import Method, Session
 from edge_agent.bench.report import Load, Result, StreamsFigures
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.stages import StageClock, taken_apart
-from edge_agent.collecting import settled
 from edge_agent.inference.judge import LoadedModel
 from edge_agent.journey import Samples
+from edge_agent.process.collecting import settled
 
 LOST_S = 1.0
 """Longer than that a block must not wait: about what a serial driver's buffer holds."""

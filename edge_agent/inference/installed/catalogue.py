@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from edge_agent.config import InferenceConfig, model_store
+from edge_agent.config import model_store
 from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
 from edge_agent.inference.artifact import Artifact, load, open_engine
 from edge_agent.inference.engine import Engine
@@ -24,6 +24,7 @@ from edge_agent.inference.installed.state import STATE
 from edge_agent.inference.installed.store import LOCK_WAIT_S, Store, Underneath
 from edge_agent.inference.installed.trial import Limits, Trial
 from edge_agent.inference.judge import LoadedModel, model_names, shipped_models
+from edge_agent.inference.settings import InferenceConfig
 
 log = logging.getLogger(__name__)
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from edge_agent import events
-from edge_agent.config import InferenceConfig
 from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
 from edge_agent.inference.asked_for import unmet
 from edge_agent.inference.installed.catalogue import Catalogue, Opened, OpenEngine, open_live, pause
 from edge_agent.inference.judge import Judge, LoadedModel, model_names
+from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu.engines import Engines, backend_of
 
 log = logging.getLogger(__name__)

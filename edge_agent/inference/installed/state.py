@@ -31,6 +31,7 @@ from edge_agent import plain_file
 from edge_agent.inference.artifact import MAX_MANIFEST_BYTES, version_key
 from edge_agent.inference.installed import durable
 from edge_agent.inference.manifest import VERSION
+from edge_agent.section import first_in_words
 
 SCHEMA = "edge-agent/model-state/1"
 STATE, COPY = "state.json", "state.json.copy"
@@ -137,7 +138,7 @@ def _read(path: Path) -> State | str | None:
     try:
         state = State.model_validate_json(raw)
     except ValidationError as error:
-        return f"is damaged ({error.errors()[0]['msg']})"
+        return f"is damaged ({first_in_words(error, 'state')})"
     if state.digest is not None and state.digest != state.own_digest():
         return "is damaged (its digest is of something else)"
     return state

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_agent import config
-from edge_agent.config import InferenceConfig
+from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu import devices
 from edge_agent.shown import plain
 

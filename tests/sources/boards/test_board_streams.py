@@ -92,7 +92,7 @@ def test_prose_is_no_loss(name: str) -> None:
     chunks, counters = decode(codec, b"board v3.1\r\nCalibrating...\r\n$$$" + b"[I] temperature 21.5 C\r\n".join(parts))
     received = samples_of(chunks, len(codec.board.channels))
     lost = sum(chunk.lost_before for chunk in chunks)
-    if codec.board.checked:
+    if name == "bitalino":
         # nothing marks a start: text may be the head of a frame, so the frames beside it are given up, and said to be
         assert received.shape[1] == 64 - 1 - 2 * 3
         assert lost == 2 * 3

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import argparse
 from importlib import import_module
-from importlib.util import find_spec
 
-ORDER = ("data", "fit", "tune", "finetune", "evaluate", "results", "explain", "export", "check_tpu", "pack", "alarm")
+ORDER = ("data", "fit", "tune", "finetune", "evaluate", "explain", "export", "check_tpu", "pack", "alarm")
 
 
 def add_all(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     for name in ORDER:
-        module = f"edge_train.commands.{name}"
-        if find_spec(module) is not None:
-            import_module(module).add(commands)
+        import_module(f"edge_train.commands.{name}").add(commands)

@@ -29,8 +29,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from edge_train import alarm_opinion as task
-    from edge_train.pack import pack
+    from edge_train.alarms import opinion as task
+    from edge_train.packing.pack import pack
 
     where = places(arguments)
     found = task.examples(where.public(), print)

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge_train.check_tpu import Report, TpuError, examine
-from edge_train.data import DataError
+from edge_train.errors import DataError
 from edge_train.files import whole_file, write_text
-from edge_train.tpu_gates import (
+from edge_train.packing.check_tpu import Report, TpuError, examine
+from edge_train.packing.tpu_gates import (
     COMPILER,
     VARIABLE,
     Age,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_train.data import DataError
+from edge_train.errors import DataError
 from edge_train.places import Places, add_places, places
 from edge_train.tasks import BEAT, TASKS, choose
 
@@ -42,7 +42,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _get(arguments: argparse.Namespace) -> None:
-    from edge_train.get import get
+    from edge_train.data.get import get
 
     where = places(arguments)
     target = arguments.to or (where.shared or where.build / "public") / "data"
@@ -60,7 +60,7 @@ def _prepare(arguments: argparse.Namespace) -> None:
     if found.task is None:
         _beats(where, folder, arguments.oracle, arguments.csv)
         return
-    from edge_train import windows
+    from edge_train.data import windows
 
     if arguments.source is not None:
         prepare_from = getattr(found.task, "prepare_from", None)
@@ -77,9 +77,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
 
 
 def _beats(where: Places, folder: Path, oracle: bool, csv: bool) -> None:
-    from edge_train import beat_prepare
+    from edge_train.beats import prepare as beat_prepare
+    from edge_train.data.windows import write_csv
     from edge_train.files import whole_folder
-    from edge_train.windows import write_csv
 
     public = where.public()
     with whole_folder(folder) as made:
@@ -91,7 +91,7 @@ def _beats(where: Places, folder: Path, oracle: bool, csv: bool) -> None:
 
 
 def _unlabelled(arguments: argparse.Namespace, where: Places) -> None:
-    from edge_train.unlabelled import prepare_csv
+    from edge_train.data.unlabelled import prepare_csv
 
     if arguments.file is None or arguments.rate is None:
         raise DataError("data prepare csv wants FILE and --rate HZ (and --column where there are several)")

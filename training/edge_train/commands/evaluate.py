@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     found, where = chosen(arguments), places(arguments)
     if found.task is None:
-        from edge_train.beat_results import evaluate_beats
+        from edge_train.beats.results import evaluate_beats
 
         print(evaluate_beats(found, where, not arguments.no_figures))
         return

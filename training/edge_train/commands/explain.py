@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.inference.manifest import FeatureInput, Manifest, RrInput, SignalInput
-from edge_train.cutting import Cut, Signal, anchor_of, at_beats, detect, grid, read_signal, saturated, sliding
-from edge_train.data import DataError, Floats
+from edge_train.arrays import Floats
+from edge_train.data.cutting import Cut, Signal, anchor_of, at_beats, detect, grid, read_signal, saturated, sliding
+from edge_train.errors import DataError
 from edge_train.explain import Attribution, by_gradients, by_occlusion
 from edge_train.files import whole_file, write_json
 from edge_train.opened import Opened, open_artifact, open_either
@@ -83,7 +84,7 @@ def _opened(arguments: argparse.Namespace) -> Opened:
         return open_artifact(packed[0].parent, path)
     if run_.task is None:
         raise DataError(f"{path}: not packed yet, so how it is fed is not known; run: edge-train pack")
-    from edge_train import windows
+    from edge_train.data import windows
 
     where = places(arguments)
     split = windows.load(where.data(run_.task.name))
@@ -147,8 +148,8 @@ def attribute(opened: Opened, inputs: dict[str, Floats], label: str | None, occl
         return by_gradients(opened.model, inputs, opened.labels, label)
     if opened.tflite is None:
         raise DataError(f"{opened.where}: neither a float model nor an int8 file is at hand")
-    from edge_train.gate import as_said
-    from edge_train.pack import Reference
+    from edge_train.packing.gate import as_said
+    from edge_train.reference import Reference
 
     reference = Reference(opened.tflite)
 

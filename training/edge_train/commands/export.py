@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_train.data import DataError, Floats
+from edge_train.arrays import Floats
+from edge_train.errors import DataError
 from edge_train.files import write_json
 from edge_train.opened import Opened, open_either
 from edge_train.places import Places, add_places, places
@@ -38,7 +39,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from edge_train.export import KINDS, export
+    from edge_train.packing.export import KINDS, export
 
     kinds = [kind.strip() for kind in arguments.to.split(",") if kind.strip()]
     unknown = [kind for kind in kinds if kind not in KINDS]
@@ -64,15 +65,17 @@ def run(arguments: argparse.Namespace) -> None:
 
 def shown_to_converter(opened: Opened, where: Places, seed: int = 0) -> dict[str, Floats]:
     """Of the task's prepared training windows; of an artifact whose data are not here, its golden cases."""
-    from edge_train import data, windows
-    from edge_train.export import representative, representative_windows
+    from edge_train.beats import prepare
+    from edge_train.beats.model import representative
+    from edge_train.data import windows
+    from edge_train.packing.export import representative_windows
     from edge_train.tasks import BEAT
 
     try:
         if opened.task is not None:
             return representative_windows(windows.load(where.data(opened.task.name)).train, CASES, seed)
         if opened.facts:
-            return representative(data.load_prepared(where.data(BEAT))[0], CASES, seed)
+            return representative(prepare.load_prepared(where.data(BEAT))[0], CASES, seed)
     except DataError:
         if opened.manifest is None:
             raise

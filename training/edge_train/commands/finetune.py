@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_train.data import DataError
+from edge_train.errors import DataError
 from edge_train.places import add_places, places
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    from edge_train.finetune import Settings
+    from edge_train.finetuning.finetune import Settings
 
     default = Settings()
     parser = commands.add_parser(
@@ -68,11 +68,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from edge_train import corrections, finetune, sign
-    from edge_train.cutting import saturated
-    from edge_train.export import representative_windows, to_int8
-    from edge_train.general import general
+    from edge_train.data.cutting import saturated
+    from edge_train.finetuning import corrections, finetune
+    from edge_train.finetuning.general import general
     from edge_train.opened import open_artifact
+    from edge_train.packing import sign
+    from edge_train.packing.export import representative_windows, to_int8
 
     if arguments.key is not None:
         sign.private_key(arguments.key)
@@ -126,10 +127,10 @@ def _write(
     facts: dict[str, Any],
     arguments: argparse.Namespace,
 ) -> None:
-    from edge_train import floats
-    from edge_train.card import finetuned
-    from edge_train.finetune import next_version
-    from edge_train.pack import CARD, golden_cases, pack
+    from edge_train.finetuning.finetune import next_version
+    from edge_train.packing import floats
+    from edge_train.packing.card import finetuned
+    from edge_train.packing.pack import CARD, golden_cases, pack
     from edge_train.runtime import command_line
 
     manifest = opened.manifest

@@ -46,8 +46,8 @@ def _mute(_: str) -> None:
 
 
 def _task(found: Chosen, where: Places, wanted: list[int], arguments: argparse.Namespace) -> None:
-    from edge_train import windows
-    from edge_train.training import fit
+    from edge_train.data import windows
+    from edge_train.fitting.fit import fit
 
     assert found.task is not None
     assert found.plan is not None
@@ -63,10 +63,11 @@ def _task(found: Chosen, where: Places, wanted: list[int], arguments: argparse.N
 
 
 def _beats(found: Chosen, where: Places, wanted: list[int], arguments: argparse.Namespace) -> None:
-    from edge_train import beat_p, beats, data
+    from edge_train.beats import model as beats
+    from edge_train.beats import p_wave, prepare
 
-    prepared, rr, facts = data.load_prepared(where.data(found.name))
-    plain = beat_p.load(where.data(found.name))
+    prepared, rr, facts = prepare.load_prepared(where.data(found.name))
+    plain = p_wave.load(where.data(found.name))
     for seed in wanted:
         folder = where.run(found.artifact, seed)
         if arguments.fresh:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_train.data import DataError, Floats
+from edge_train.arrays import Floats
+from edge_train.errors import DataError
 from edge_train.files import write_json, write_text
 from edge_train.places import Places, add_places, add_task, chosen, median_seed, places, seeds
 from edge_train.tasks import Chosen
@@ -74,7 +75,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from edge_train import sign
+    from edge_train.packing import sign
 
     if arguments.keygen:
         if arguments.key is None:
@@ -110,11 +111,11 @@ def _notes(path: Path | None) -> str | None:
 def _seed(
     found: Chosen, where: Places, seed: int, path: Path, ship_to: Path | None, arguments: argparse.Namespace
 ) -> None:
-    from edge_train import floats
-    from edge_train.check_tpu import examine
-    from edge_train.export import digest, npz
-    from edge_train.pack import golden_cases, pack
-    from edge_train.tpu_gates import compile_for_tpu, compiler
+    from edge_train.packing import floats
+    from edge_train.packing.check_tpu import examine
+    from edge_train.packing.export import digest, npz
+    from edge_train.packing.pack import golden_cases, pack
+    from edge_train.packing.tpu_gates import compile_for_tpu, compiler
 
     made = _beats(where, found, seed, path) if found.task is None else _task(where, found, seed, path)
     problems = _problems(made)
@@ -157,7 +158,7 @@ def _seed(
 
 
 def _problems(made: Made) -> list[str]:
-    from edge_train.export import tpu_problems
+    from edge_train.packing.export import tpu_problems
 
     problems = [f"not for the Edge TPU: {text}" for text in tpu_problems(made.tflite)] if made.on_tpu else []
     if len(made.tflite) > LARGEST_BYTES:
@@ -171,11 +172,11 @@ def _problems(made: Made) -> list[str]:
 
 
 def _task(where: Places, found: Chosen, seed: int, path: Path) -> Made:
-    from edge_train import windows
-    from edge_train.architectures import ARCHITECTURES
-    from edge_train.export import representative_windows, to_int8
-    from edge_train.gate import int8_loss
-    from edge_train.training import load_fit, plan_of
+    from edge_train.data import windows
+    from edge_train.fitting.architectures import ARCHITECTURES
+    from edge_train.fitting.fit import load_fit, plan_of
+    from edge_train.packing.export import representative_windows, to_int8
+    from edge_train.packing.gate import int8_loss
 
     assert found.task is not None
     split = windows.load(where.data(found.name))
@@ -201,22 +202,23 @@ def _task(where: Places, found: Chosen, seed: int, path: Path) -> Made:
 
 def _beats(where: Places, found: Chosen, seed: int, path: Path) -> Made:
     """The model of two experts: its int8 is compared with float by ``edge-train evaluate``, beat by beat."""
-    from edge_train import beats, data
-    from edge_train.beat_about import about
-    from edge_train.export import representative, to_int8
+    from edge_train.beats import model as beats
+    from edge_train.beats import prepare
+    from edge_train.beats.about import about
+    from edge_train.packing.export import to_int8
 
-    prepared, _, facts = data.load_prepared(where.data(found.name))
+    prepared, _, facts = prepare.load_prepared(where.data(found.name))
     model, fit = beats.load_fit(path)
-    shown = representative(prepared, CASES, seed)
+    shown = beats.representative(prepared, CASES, seed)
     tflite = to_int8(beats.load_fit(path, batch=1)[0], shown)
     return Made(model, tflite, about(facts, seed), beats.clear_first(tflite, shown), fit, True, None)
 
 
 def _card(folder: Path, where: Places, artifact: str, notes: str | None) -> None:
     from edge_agent.inference.artifact import load
-    from edge_train import floats
-    from edge_train.card import MARK, render
-    from edge_train.pack import CARD
+    from edge_train.packing import floats
+    from edge_train.packing.card import MARK, render
+    from edge_train.packing.pack import CARD
 
     opened = load(folder)
     kept = floats.path_of(folder)

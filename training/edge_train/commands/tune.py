@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
-from edge_train.data import DataError
+from edge_train.errors import DataError
 from edge_train.places import add_places, add_settings, add_task, chosen, places
 
 
@@ -48,9 +48,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    from edge_train import tune, tune_report, windows
-    from edge_train.architectures import ARCHITECTURES
-    from edge_train.space import space_of
+    from edge_train.data import windows
+    from edge_train.fitting.architectures import ARCHITECTURES
+    from edge_train.tuning import report
+    from edge_train.tuning.space import space_of
+    from edge_train.tuning.study import Bound, open_study, search, with_epochs
 
     found, where = chosen(arguments), places(arguments)
     if found.task is None or found.plan is None:
@@ -69,27 +71,27 @@ def run(arguments: argparse.Namespace) -> None:
     if unknown:
         raise DataError(f"no architecture named {', '.join(unknown)}; there are: {', '.join(ARCHITECTURES)}")
     split = windows.load(where.data(found.name))
-    base = tune.with_epochs(found.plan, arguments.epochs)
+    base = with_epochs(found.plan, arguments.epochs)
     folder = arguments.study or where.build / "tune" / found.artifact
     digest = str(split.facts.get("digest", ""))
-    study = tune.open_study(
+    study = open_study(
         folder, found.task, found.artifact, base, space_of(base, names), digest, arguments.pruner, arguments.seed
     )
     if not arguments.table:
         ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
-        bound = tune.Bound(arguments.trials, ends)
+        bound = Bound(arguments.trials, ends)
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             if arguments.ray is None:
-                tune.search(study, split, bound, _say, tune_report.write)
+                search(study, split, bound, _say, report.write)
             else:
-                from edge_train import tune_ray
+                from edge_train.tuning import on_ray
 
-                tune_ray.search(study, split, bound, _say, tune_report.write, arguments.ray, arguments.cpus)
+                on_ray.search(study, split, bound, _say, report.write, arguments.ray, arguments.cpus)
         finally:
-            tune_report.write(study)
-            tune_report.draw(study)
-    print(tune_report.table(study))
+            report.write(study)
+            report.draw(study)
+    print(report.table(study))
     best = study.best()
     if best is None:
         print("nothing finished yet")

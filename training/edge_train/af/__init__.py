@@ -1,0 +1,1 @@
+"""Fibrillation: two tasks (`rr`: from courses of intervals, `ten_seconds`: from strips of signal), and what their models are worth."""

@@ -1,0 +1,1 @@
+"""An artifact taught one patient by his corrections, measured on everybody else."""

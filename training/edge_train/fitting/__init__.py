@@ -1,0 +1,1 @@
+"""Nets by name, what an epoch is made of, and the fit."""

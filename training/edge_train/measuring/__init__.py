@@ -1,0 +1,1 @@
+"""What scores are worth: measures with their intervals, and pictures of them."""
