@@ -149,7 +149,7 @@ def test_a_simulated_patient_has_beats_of_several_kinds_and_repeats() -> None:
 def test_windows_are_varied_only_as_much_as_said() -> None:
     rng = np.random.default_rng(1)
     inputs = [rng.normal(0, 1, (50, n)).astype(np.float32) for n in (63, 28, 14, 63)]
-    for given, made in zip(inputs, augment.vary(inputs, rng, augment.NONE), strict=True):
+    for given, made in zip(inputs, augment.vary(inputs, rng, augment.Strength(0.0, 0.0, 0.0, 0.0)), strict=True):
         assert np.array_equal(given, made)
     made = augment.vary(inputs, rng, augment.Strength(rr_dropout=0.5, usual_dropout=0.5))
     forgotten = ~made[1].any(axis=1)
