@@ -45,7 +45,7 @@ MAY_KNOW = {
         "answers": "alarms errors events inference pipeline runner second_opinion",
         "reloading": "config inference runner",
         "process": "config",
-        "watch": "config errors events",
+        "watch": "commands config errors events",
     },
     "training/edge_train": {
         "arrays": "",

@@ -9,6 +9,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_agent.commands import positive
+
 if TYPE_CHECKING:
     from edge_agent.watch.wanted import Condition
 
@@ -69,14 +71,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--exec", metavar="COMMAND", help="run this at each alarm's begin and end; the message is its standard input"
     )
     acted.add_argument(
-        "--exec-limit", type=_seconds, default=30.0, metavar="S", help="end it after so long (default: %(default)g)"
+        "--exec-limit", type=positive, default=30.0, metavar="S", help="end it after so long (default: %(default)g)"
     )
     acted.add_argument(
         "--until", type=_condition, action="append", default=[], metavar="WHAT",
         help="end with status 0 at: alarm:asystole, alarm:*:cleared, state:online, verdict:V ... (more than one: any)",
     )  # fmt: skip
     acted.add_argument(
-        "--timeout", type=_seconds, metavar="S", help="end after so long; status 3 if --until never came"
+        "--timeout", type=positive, metavar="S", help="end after so long; status 3 if --until never came"
     )
 
 
@@ -136,13 +138,3 @@ def _port(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port")
     return int(text)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return value

@@ -90,20 +90,20 @@ def test_a_line_without_a_usual_pulse_is_asked_for_what_breaks_no_rule() -> None
     made = evidence("II", abp=True)
     pulses(made, 0.8, 4.0)  # five, at 0 to 3.2 s
     pulses(made, 0.8, 1.6, 90.0, "ragged", start_s=4.0)
-    one = witness.pulses_between(made, 0, samples(3.2))
+    one = witness.pulsing_between(made, 0, samples(3.2))
     assert [(said.channel, said.count) for said in one] == [("ABP", 4)]
-    assert witness.pulses_between(made, 0, samples(3.2) + 1)[0].count == 5
-    assert witness.pulses_between(made, samples(0.8), samples(6))[0].count == 4
+    assert witness.pulsing_between(made, 0, samples(3.2) + 1)[0].count == 5
+    assert witness.pulsing_between(made, samples(0.8), samples(6))[0].count == 4
     made.abp["ABP"].since = 10
-    assert witness.pulses_between(made, 9, samples(6)) == []
-    assert len(witness.pulses_between(made, 10, samples(6))) == 1
+    assert witness.pulsing_between(made, 9, samples(6)) == []
+    assert len(witness.pulsing_between(made, 10, samples(6))) == 1
 
 
 def test_a_bad_line_that_has_no_usual_pulse_says_nothing() -> None:
     made = evidence("II", abp=True)
     pulses(made, 0.8, 4.0)
     quality(made, "ABP", 4.0, "noise")
-    assert witness.pulses_between(made, 0, samples(4)) == []
+    assert witness.pulsing_between(made, 0, samples(4)) == []
 
 
 def test_what_speaks_for_beats() -> None:

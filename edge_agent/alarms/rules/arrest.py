@@ -12,7 +12,7 @@ from edge_agent.alarms.evidence import EcgEvidence, Evidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.base import DETECTION_S, Finding, confidence
 from edge_agent.alarms.rules.fibrillation import KNOWN_BEAT
-from edge_agent.alarms.rules.witness import DISTURBED, NEAR_S, beats_between, connected, good_leads, pulses_between
+from edge_agent.alarms.rules.witness import DISTURBED, NEAR_S, beats_between, connected, good_leads, pulsing_between
 from edge_agent.alarms.signs import resemblance
 
 QUIET_SIZE_LOG = -0.9
@@ -54,7 +54,7 @@ def _silence(evidence: Evidence, now: int, seconds: float) -> Finding | None:
         return None
     channel = max(silent, key=silent.__getitem__)  # the lead that was the last to see a beat
     since = silent[channel]
-    lines = pulses_between(evidence, now - round(seconds * fs), now)
+    lines = pulsing_between(evidence, now - round(seconds * fs), now)
     pulsing = [line for line in lines if line.count > LATE_PULSES]
     seen = {
         "silent_s": round((now - since) / fs, 2),

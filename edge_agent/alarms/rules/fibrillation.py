@@ -18,7 +18,7 @@ import itertools
 from edge_agent.alarms.evidence import OUT_OF_BAND, EcgEvidence, Evidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.base import Finding, confidence
-from edge_agent.alarms.rules.witness import DISTURBED, beats_between, good_leads, pulses_between
+from edge_agent.alarms.rules.witness import DISTURBED, beats_between, good_leads, pulsing_between
 from edge_agent.journey import Texture
 from edge_agent.signal.texture import STEPS_PER_S, WINDOW_S
 
@@ -89,7 +89,7 @@ def _begins(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None
             rate = _regular(beats_between(lead, first, last), fs)
             if rate is not None and rate < SLOW_PER_MIN:
                 against.append(f"{name} counts {rate:.0f} regular beats per minute")
-    for line in pulses_between(evidence, first + round(fs), now):
+    for line in pulsing_between(evidence, first + round(fs), now):
         speak += 1
         if line.count >= LEAST_PULSES:
             against.append(f"{line.channel} pulses on at {line.rate_per_min:.0f} per minute")
@@ -114,7 +114,7 @@ def _goes_on(evidence: Evidence, now: int) -> Finding | None:
     swung = {
         name: one for name, lead in leads.items() if (one := _last_swing(_newest(lead, many, now, fs))) is not None
     }
-    if not swung or any(line.count >= LEAST_PULSES for line in pulses_between(evidence, now - round(4 * fs), now)):
+    if not swung or any(line.count >= LEAST_PULSES for line in pulsing_between(evidence, now - round(4 * fs), now)):
         return None
     channel = max(swung, key=lambda name: swung[name].sample)
     one = swung[channel]

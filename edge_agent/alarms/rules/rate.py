@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.base import DETECTION_S, Finding, confidence
-from edge_agent.alarms.rules.witness import beats_between, good_leads, pulses_between, rate_of, seconded, vouched
+from edge_agent.alarms.rules.witness import beats_between, good_leads, pulsing_between, rate_of, seconded, vouched
 
 SLOW_BEATS = 5
 SLOW_BEATS_SECONDED = 4
@@ -46,7 +46,7 @@ def bradycardia(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | 
         speak += 1
         if other is not None and other >= (1 + DIFFERENT) * limit:
             against.append(f"{name} counts {other:.0f} beats per minute")
-    for line in pulses_between(evidence, first, last):
+    for line in pulsing_between(evidence, first, last):
         speak += line.count > 0
         if line.rate_per_min is not None and line.count >= beats - 1 and line.rate_per_min >= (1 + DIFFERENT) * limit:
             against.append(f"{line.channel} counts {line.rate_per_min:.0f} pulses per minute")
@@ -70,7 +70,7 @@ def tachycardia(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | 
         speak += 1
         if other is not None and other <= (1 - DIFFERENT) * limit:
             against.append(f"{name} counts {other:.0f} beats per minute")
-    for line in pulses_between(evidence, first, last):
+    for line in pulsing_between(evidence, first, last):
         speak += line.count > 0
         if line.rate_per_min is not None and line.regular and DOUBLE[0] <= rate / line.rate_per_min <= DOUBLE[1]:
             against.append(f"{line.channel} counts {line.rate_per_min:.0f} pulses per minute, evenly")

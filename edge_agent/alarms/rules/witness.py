@@ -55,7 +55,7 @@ def seconded(evidence: Evidence, channel: str, beats: list[int]) -> bool:
     late = round(pulses.ARRIVAL_S * evidence.fs)
     return any(
         line.count >= LEAST_PULSES and abs(line.count - len(beats)) <= 1
-        for line in pulses_between(evidence, first + late // 2, last + late)
+        for line in pulsing_between(evidence, first + late // 2, last + late)
     )
 
 
@@ -83,7 +83,7 @@ class Pulsing:
     """Every interval is within a quarter of the median: what a true, steady circulation gives."""
 
 
-def pulses_between(evidence: Evidence, first: int, last: int) -> list[Pulsing]:
+def pulsing_between(evidence: Evidence, first: int, last: int) -> list[Pulsing]:
     """By the patient's own usual pulse (`alarms.pulses`); until there is one, pulses that break no rule of jSQI's on a good line."""
     found = []
     believed = {one.channel: one for one in pulses.pulses_between(evidence, first, last)}
