@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +33,13 @@ RATES = (50, 4000)
 UNREAD_TRUTH_S = 60.0
 """Of what a simulated patient knows of himself: nobody asks a stream for it, and an hour of it is 2 MB of small objects."""
 SIMULATED_UNITS = {"II": "mV", "V": "mV", "ABP": "mmHg", "PLETH": "NU"}
+
+log = logging.getLogger(__name__)
+
+_PLAINLY_OTHER = re.compile(
+    r"resp|co2|temp|spo2|eeg|eog|emg|acc|gsr|cvp|pap|icp|time|mark|event|trigger", re.IGNORECASE
+)
+"""By their names nothing that is missed here."""
 
 
 def open_source(stream: StreamConfig) -> Source:
@@ -181,6 +190,16 @@ def with_kinds(info: StreamInfo, kinds: dict[str, str], where: str) -> StreamInf
             f"{where}: none of its channels ({', '.join(there)}) is known to be an ECG or a pressure",
             remedy='say what they are: signals = { NAME = "ecg" }',
         )
+    unused = [
+        one.name
+        for one in signals
+        if one.kind == "other" and one.name not in kinds and not _PLAINLY_OTHER.search(one.name)
+    ]
+    if unused:
+        log.warning(
+            "%s: not used, since what it is is not known: %s; signals = { NAME = \"ecg\" } says it (or \"ignore\")",
+            where, ", ".join(unused),
+        )  # fmt: skip
     return replace(info, signals=signals)
 
 

@@ -143,6 +143,21 @@ def test_the_configuration_s_kinds_win(write: Callable[..., Path]) -> None:
         with_kinds(info, {"II": "ignore"}, "bed1")
 
 
+def test_a_channel_that_nobody_can_name_is_said_to_be_unused(
+    write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """An ECG under a name of its own, beside a pressure, must not go unread in silence."""
+    info = open_recording(write("Channel 1,RESP,ABP\n1,2,3\n"), fs=250).info
+    with_kinds(info, {}, "bed1")
+    assert "bed1: not used" in caplog.text
+    assert "Channel 1; signals" in caplog.text
+    assert "RESP" not in caplog.text
+    caplog.clear()
+    with_kinds(info, {"Channel 1": "ignore"}, "bed1")
+    with_kinds(info, {"Channel 1": "ecg"}, "bed1")
+    assert caplog.text == ""
+
+
 @pytest.mark.parametrize("fs", [5.0, 49.9, 4001.0])
 def test_rates_that_no_detector_takes_are_refused(fs: float, write: Callable[..., Path]) -> None:
     info = open_recording(write("II\n1\n"), fs=fs).info
