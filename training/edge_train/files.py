@@ -85,6 +85,28 @@ def _swap(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def prepared_facts(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """data.json of prepared data, whose files must be the very ones that its digest is of: what a model says that it was
+    fitted on is what it was fitted on."""
+    again = f"run: edge-train data prepare {folder.name}"
+    path = folder / "data.json"
+    try:
+        facts = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no prepared data; {again}") from None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: is damaged ({error}); {again}") from None
+    if not isinstance(facts, dict) or not isinstance(facts.get("digest"), str):
+        raise DataError(f"{path}: has no digest of the data, so they cannot be checked; prepare anew, {again}")
+    try:
+        found = digest_of(folder / name for name in names)
+    except OSError as error:
+        raise DataError(f"{error.filename}: {error.strerror}; the prepared data are not whole, {again}") from None
+    if found != facts["digest"]:
+        raise DataError(f"{folder}: prepared data changed since, or are damaged; prepare anew, {again}")
+    return facts
+
+
 def digest_of(paths: Iterable[Path]) -> str:
     """SHA-256 over names and contents: the data that a model says it was trained on."""
     total = hashlib.sha256()

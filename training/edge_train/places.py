@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from edge_train.errors import DataError
 from edge_train.task import Plan
@@ -113,6 +114,7 @@ def _from_file(found: Chosen, path: Path) -> Chosen:
     try:
         facts = json.loads(path.read_text())
         plan = Plan(**facts.get("plan", facts))
+        _check(plan)
         about = facts.get("tuned", {})
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(f"{path}: holds no plan ({error})") from None
@@ -130,16 +132,41 @@ def with_settings(plan: Plan, settings: list[str]) -> Plan:
             if not found:
                 raise ValueError("KEY=VALUE is wanted")
             if key.startswith("extra."):
-                plan = replace(plan, extra={**plan.extra, key.removeprefix("extra."): float(value)})
+                plan = replace(plan, extra={**plan.extra, key.removeprefix("extra."): _value(float, value)})
                 continue
             if key not in known or key == "extra":
                 raise ValueError(f"there are: {', '.join(name for name in known if name != 'extra')}, extra.NAME")
-            kind = type(known[key])
-            changed: dict[str, Any] = {key: kind(value)}
+            changed: dict[str, Any] = {key: _value(type(known[key]), value)}
             plan = replace(plan, **changed)
+            _check(plan)
         except ValueError as error:
             raise DataError(f"--set {setting}: {error}") from None
     return plan
+
+
+def _value(kind: type, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{'a whole number' if kind is int else 'a number'} is wanted") from None
+
+
+def _check(plan: Plan) -> None:
+    """What no fit can be made with."""
+    for name in ("epochs", "patience", "batch", "per_epoch"):
+        if getattr(plan, name) < 1:
+            raise ValueError(f"{name} is 1 or more")
+    if not 0 < plan.rate < math.inf:
+        raise ValueError("rate is a number above 0")
+    for name in ("dropout", "smoothing"):
+        if not 0 <= getattr(plan, name) < 1:
+            raise ValueError(f"{name} is 0 or more and below 1")
+    for name in ("augment", "mixing"):
+        if not 0 <= getattr(plan, name) < math.inf:
+            raise ValueError(f"{name} is 0 or more")
+    for name, known in get_type_hints(Plan).items():
+        if get_origin(known) is Literal and getattr(plan, name) not in get_args(known):
+            raise ValueError(f"no {name} named {getattr(plan, name)!r}; there are: {', '.join(get_args(known))}")
 
 
 # --- seeds that were fitted ---------------------------------------------------------------------------------------------

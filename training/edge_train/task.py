@@ -18,7 +18,7 @@ class Plan:
     """How a net is made and trained; with the seed and the data's digest, all that is needed to repeat it."""
 
     architecture: str = "conv"
-    """A name in edge_train.fitting.architectures: conv, conv2d, dense, lstm, gru."""
+    """A name in edge_train.fitting.architectures: conv, conv2d, dense, lstm, gru, strided, recurrence."""
     size: Literal["tiny", "small", "medium"] = "small"
     loss: Literal["crossentropy", "focal"] = "crossentropy"
     balance: Literal["none", "weights", "batches"] = "batches"

@@ -1,4 +1,4 @@
-"""The tasks that edge-train knows, one module each, and the beat model of two experts, which has code of its own (beats/model.py)."""
+"""The tasks that edge-train knows, one module each, and the beat model, which has code of its own (beats/model.py)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MODULES = {
 """Each offers ``TASK``; imported only when asked for."""
 TASKS = tuple(_MODULES)
 BEAT = "ecg-beat"
-"""Not one of TASKS: two nets fitted apart and put into one file."""
+"""Not one of TASKS: three kinds of nets fitted apart and put into one file."""
 BEAT_ARTIFACT = "ecg-beat-aami"
 
 

@@ -26,7 +26,13 @@ def test_settings_change_the_plan_by_its_types() -> None:
     assert made == dataclasses.replace(toy.PLAN, epochs=7, rate=0.5, architecture="lstm", extra={"width": 2.0})
 
 
-@pytest.mark.parametrize("setting", ["epochs=many", "epoch=3", "epochs", "extra.width=wide", "extra=1"])
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "epochs=many", "epoch=3", "epochs", "extra.width=wide", "extra=1", "batch=0", "epochs=0", "rate=nan", "rate=0",
+        "dropout=1", "mixing=-1", "loss=hinge", "balance=none ",
+    ],
+)  # fmt: skip
 def test_a_setting_that_is_none_is_refused(setting: str) -> None:
     with pytest.raises(DataError, match=f"--set {setting}"):
         places.with_settings(toy.PLAN, [setting])
@@ -139,3 +145,64 @@ def test_evaluate_measures_what_is_there_and_keeps_other_models_lines(toy_places
     assert main(["evaluate", "toy", "--no-figures", *places_here]) == 0
     tags = [line.split(",")[0] for line in (tmp_path / "output.csv").read_text().splitlines()[1:]]
     assert tags == ["other/shipped", "toy/float/seed0", "toy/int8/seed0", "toy/shipped"]
+
+
+def test_what_is_no_number_is_said_in_words() -> None:
+    with pytest.raises(DataError, match=r"^--set epochs=x: a whole number is wanted"):
+        places.with_settings(toy.PLAN, ["epochs=x"])
+
+
+def test_a_plan_from_a_file_that_no_fit_can_be_made_with(tmp_path: Path) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"batch": 0}))
+    with pytest.raises(DataError, match="batch is 1 or more"):
+        places.chosen(parser().parse_args(["fit", "ecg-af-rr", "--plan", str(tmp_path / "p.json")]))
+
+
+@pytest.mark.parametrize("wanted", [["--seeds", "0"], ["--seed", "-1"]])
+def test_no_seed_at_all_is_refused(
+    wanted: list[str], toy_places: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["fit", "toy", *wanted, *toy_places]) == 1
+    assert "--seeds is 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rate", ["0", "nan", "-5", "inf"])
+def test_a_rate_that_is_none_is_refused(rate: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("ecg\n1\n2\n")
+    assert main(["data", "prepare", "csv", str(tmp_path / "x.csv"), "--rate", rate, f"--build={tmp_path}"]) == 1
+    assert "a number above 0" in capsys.readouterr().err
+
+
+def test_a_file_with_times_needs_no_rate(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    import numpy as np
+
+    at = np.arange(0, 20, 1 / 250)
+    ecg = np.exp(-(((at % 0.8) - 0.4) ** 2) / (2 * 0.012**2))
+    lines = [f"{t:.3f},{x:.4f}" for t, x in zip(at, ecg, strict=True)]
+    (tmp_path / "timed.csv").write_text("\n".join(["time (s),ecg (mV)", *lines]) + "\n")
+    (tmp_path / "bare.csv").write_text("\n".join(["ecg (mV)", *(line.split(",")[1] for line in lines)]) + "\n")
+    build = f"--build={tmp_path / 'build'}"
+    assert main(["data", "prepare", "csv", str(tmp_path / "timed.csv"), build]) == 0
+    assert "at 250 Hz" in capsys.readouterr().out
+    assert main(["data", "prepare", "csv", str(tmp_path / "bare.csv"), build]) == 1
+    assert "--rate HZ" in capsys.readouterr().err
+    assert main(["data", "prepare", "csv", str(tmp_path / "bare.csv"), "--rate", "250", build]) == 0
+
+
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        ("edge_train.abp.report", ["--build={}"]),
+        ("edge_train.af.folds", ["strips", "--build={}"]),
+        ("edge_train.af.figures", ["rr", "{}/none", "--data={}"]),
+    ],
+)
+def test_a_module_s_own_command_refuses_without_a_traceback(module: str, given: list[str], tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-m", module, *(one.format(tmp_path) for one in given)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{module}: ")
+    assert "Traceback" not in done.stderr

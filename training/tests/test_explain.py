@@ -242,3 +242,11 @@ def test_a_beat_is_explained_at_the_detector_s_beat() -> None:
     assert abs(said["samples"][int(np.argmax(said["values"]))] - wanted) <= fs / 90
     with pytest.raises(DataError, match="sees no beat"):
         _cut(signal, manifest, wanted + 100, 0.15)
+
+
+def test_a_model_of_alarms_has_no_beat_to_explain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from edge_train.cli import main
+
+    folder = Path(__file__).resolve().parents[2] / "models" / "vt-second-opinion"
+    assert main(["explain", str(folder), "--record", str(tmp_path / "r"), "--at", "10s"]) == 1
+    assert "is asked about alarms" in capsys.readouterr().err

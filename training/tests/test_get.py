@@ -134,3 +134,14 @@ def test_every_public_folder_here_is_whole(shared: Path) -> None:
         found = get.check_database(shared / "data" / name)
         assert found.problems == []
         assert found.lengths == found.records > 0
+
+
+def test_a_mistyped_name_does_not_take_the_folder_itself(database: Path, tmp_path: Path) -> None:
+    for source in (database, database.parent):
+        with pytest.raises(DataError, match=r"no folder mitbd there.*known names: .*mitdb"):
+            get.get("mitbd", tmp_path / "here" / "mitbd", source, lambda _: None)
+    with pytest.raises(DataError, match="toydb"):  # no records lie there, whatever the name
+        get.get("mitdb", tmp_path / "here" / "mitdb", database.parent, lambda _: None)
+    assert not (tmp_path / "here").exists()
+    get.get("toydb", tmp_path / "here" / "toydb", database, lambda _: None)  # by its folder's name
+    get.get("mitdb", tmp_path / "here" / "mitdb", database, lambda _: None)  # a known name, and records there

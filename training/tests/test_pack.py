@@ -243,3 +243,25 @@ def test_golden_cases_are_those_on_which_right_kernels_agree(
     monkeypatch.setattr(CpuEngine, "invoke", lambda self, x: honest(self, x) + np.float32(0.1))
     with pytest.raises(DataError, match="cannot be verified"):
         golden_cases(tflite, shown, 10)
+
+
+@pytest.mark.usefixtures("toy_task")
+def test_a_report_of_float_figures_alone_is_no_report_yet(
+    toy_places: list[str], toy_artifact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever evaluates before he packs has one; pack must not fail by it."""
+    models, results = tmp_path / "models", tmp_path / "results"
+    places = [toy_places[0], f"--models={models}", f"--results={results}"]
+    assert main(["evaluate", "toy", "--no-figures", *places]) == 0
+    report = json.loads((results / "toy.json").read_text())
+    assert "shipped" not in report["models"]
+    capsys.readouterr()
+    assert main(["pack", "toy", *places]) == 0
+    assert "no report of the packed model yet" in capsys.readouterr().out
+    card = (models / "toy" / "MODEL_CARD.md").read_text()
+    assert "Not measured yet" in card
+    assert contents(models / "toy").keys() == contents(toy_artifact).keys()
+    for text in ("[]", "{", '{"labels": [], "models": {}}'):
+        (results / "toy.json").write_text(text)
+        assert main(["pack", "toy", "--card", *places]) == 1
+        assert "no report of a model" in capsys.readouterr().err

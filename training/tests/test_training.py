@@ -346,3 +346,43 @@ def test_half_made_data_are_refused(tmp_path: Path) -> None:
     (tmp_path / "toy" / "train.npz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(DataError, match="edge-train data prepare toy"):
         windows.load(tmp_path / "toy")
+
+
+@pytest.mark.parametrize("stored", ["[]", "{}", '{"digest": null}', "{"])
+def test_prepared_data_whose_facts_say_no_digest_are_refused(tmp_path: Path, stored: str) -> None:
+    windows.save(tmp_path / "toy", SPLIT, TASK.labels)
+    (tmp_path / "toy" / "data.json").write_text(stored)
+    with pytest.raises(DataError, match=r"data\.json: .*edge-train data prepare toy"):
+        windows.load(tmp_path / "toy")
+
+
+def test_prepared_data_that_changed_since_are_refused(tmp_path: Path) -> None:
+    windows.save(tmp_path / "toy", SPLIT, TASK.labels)
+    path = tmp_path / "toy" / "train.npz"
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    arrays["label"][0] = 7
+    np.savez(path, **arrays)
+    with pytest.raises(DataError, match=r"prepared data changed since.*edge-train data prepare toy"):
+        windows.load(tmp_path / "toy")
+    path.unlink()
+    with pytest.raises(DataError, match=r"train\.npz: No such file"):
+        windows.load(tmp_path / "toy")
+
+
+def test_beats_that_changed_since_they_were_prepared_are_refused(tmp_path: Path) -> None:
+    from edge_train.beats import prepare
+    from edge_train.files import digest_of
+
+    for name in prepare.FILES:
+        np.savez(tmp_path / name, label=np.zeros(3))
+    facts = {"digest": digest_of(tmp_path / name for name in prepare.FILES), "inputs": prepare.INPUTS}
+    (tmp_path / "data.json").write_text(json.dumps(facts))
+    with pytest.raises(DataError, match=r"damaged .*is not a file in the archive"):
+        prepare.load_prepared(tmp_path)
+    for name in prepare.FILES:
+        whole = (tmp_path / name).read_bytes()
+        np.savez(tmp_path / name, label=np.ones(3))
+        with pytest.raises(DataError, match="changed since"):
+            prepare.load_prepared(tmp_path)
+        (tmp_path / name).write_bytes(whole)

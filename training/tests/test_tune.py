@@ -224,6 +224,14 @@ def test_the_command_from_end_to_end(toy_places: list[str], tmp_path: Path, caps
         "the second call goes on, it does not begin anew"
     )
     assert (tmp_path / "s" / "table.txt").is_file()
+    look = ["tune", "toy", "--study", str(tmp_path / "s"), "--table", *toy_places]
+    assert main(look) == 0, "a table needs no plan"
+    assert "avoided: " in capsys.readouterr().out
+    base = tune.read_study(tmp_path / "s", toy.TASK, "toy").base
+    assert base == replace(toy.PLAN, epochs=1, per_epoch=64), "best.json is of the plan that was searched around"
+    assert main(["tune", "toy", "--study", str(tmp_path / "none"), "--table", *toy_places]) == 1
+    assert "no study there; run: edge-train tune toy" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_ray_runs_the_same_study(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Verdicts come from the daemon's engine with the manifest's thresholds, on window
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from edge_train.abp.segment import TASK
 from edge_train.arrays import Floats
 from edge_train.data import windows
 from edge_train.data.windows import Windows
+from edge_train.errors import in_words
 from edge_train.files import write_json
 from edge_train.measuring import metrics
 from edge_train.places import Places, add_places, places
@@ -125,4 +127,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(in_words("edge_train.abp.report", main))

@@ -33,6 +33,7 @@ from edge_train.af.courses import CLOCK_HZ, Course, courses, fifths, sequences
 from edge_train.af.rr import CLIP, TEST_FIFTH
 from edge_train.arrays import Floats, Ints
 from edge_train.data.mitdb import read_record
+from edge_train.errors import in_words
 
 HOLDS_S = 10.0
 Doubles = NDArray[np.float64]
@@ -429,4 +430,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(in_words("edge_train.af.figures", main))

@@ -20,6 +20,7 @@ from edge_train.af.strips import CODES, FOLDS
 from edge_train.arrays import Floats
 from edge_train.data import windows
 from edge_train.data.windows import Split, Windows
+from edge_train.errors import in_words
 
 
 def joined(split: Split) -> Windows:
@@ -108,4 +109,4 @@ def main() -> int:
 
 if __name__ == "__main__":
     assert len(CODES) == len(af_10s.TASK.labels)
-    sys.exit(main())
+    sys.exit(in_words("edge_train.af.folds", main))

@@ -6,6 +6,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -15,8 +16,9 @@ from edge_train.beats.inputs import INPUTS
 from edge_train.beats.vitaldb import RrBeats, read_vitaldb
 from edge_train.data.mitdb import DS2, FOLDS, LABELS, TRAIN, check_split, read_record
 from edge_train.errors import DataError
-from edge_train.files import digest_of
+from edge_train.files import digest_of, prepared_facts
 
+FILES = ("mitdb.npz", "vitaldb.npz", p_wave.FILE)
 COPIES = 6
 """Changed copies of every record: every second with stretches of faster rhythm."""
 SIMULATED_PATIENTS = range(1000, 1040)
@@ -62,7 +64,7 @@ def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dic
         "folds": FOLDS,
         "test": DS2,
         "sources": digest_of(files),
-        "digest": digest_of([out / "mitdb.npz", out / "vitaldb.npz", out / p_wave.FILE]),
+        "digest": digest_of(out / name for name in FILES),
         "seed": seed,
         "oracle": oracle,
         "beats": {label: int(((beats.label == i) & (beats.copy == 0)).sum()) for i, label in enumerate(LABELS)},
@@ -72,14 +74,16 @@ def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dic
 
 
 def load_prepared(folder: Path) -> tuple[Beats, RrBeats, dict[str, Any]]:
+    facts = prepared_facts(folder, FILES)
     try:
-        facts = json.loads((folder / "data.json").read_text())
         with np.load(folder / "mitdb.npz") as archive:
             beats = Beats(*(archive[part.name] for part in fields(Beats)))
         with np.load(folder / "vitaldb.npz") as archive:
             rr = RrBeats(*(archive[part.name] for part in fields(RrBeats)))
-    except (OSError, KeyError) as error:
-        raise DataError(f"{folder}: no prepared data ({error}); run: edge-train data") from None
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise DataError(
+            f"{folder}: prepared data are damaged ({error}); run: edge-train data prepare {folder.name}"
+        ) from None
     if facts.get("inputs") != INPUTS:
-        raise DataError(f"{folder}: prepared with other inputs; run edge-train data again")
+        raise DataError(f"{folder}: prepared with other inputs; run: edge-train data prepare {folder.name}")
     return beats, rr, facts

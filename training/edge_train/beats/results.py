@@ -70,9 +70,9 @@ def _digest(where: Places, found: Chosen) -> str:
     """Of the data it was trained on, where they are at hand."""
     try:
         facts = json.loads((where.data(found.name) / "data.json").read_text())
-    except OSError:
+        return str(facts["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
-    return str(facts["digest"])
 
 
 def _measures(setting: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--from", dest="source", type=Path, metavar="DIR", help="of beats-187: the folder of mitbih_*.csv"
     )
     prepare.add_argument("--column", metavar="NAME", help="of csv: the signal's column, by name or number from 0")
-    prepare.add_argument("--rate", type=float, metavar="HZ", help="of csv: samples a second")
+    prepare.add_argument(
+        "--rate", type=float, metavar="HZ", help="of csv: samples a second, where it has no column of times"
+    )
     add_places(prepare)
     prepare.set_defaults(run=_prepare)
 
@@ -93,7 +96,11 @@ def _beats(where: Places, folder: Path, oracle: bool, csv: bool) -> None:
 def _unlabelled(arguments: argparse.Namespace, where: Places) -> None:
     from edge_train.data.unlabelled import prepare_csv
 
-    if arguments.file is None or arguments.rate is None:
-        raise DataError("data prepare csv wants FILE and --rate HZ (and --column where there are several)")
+    if arguments.file is None:
+        raise DataError(
+            "data prepare csv wants FILE (--rate HZ where it has no times, --column where there are several)"
+        )
+    if arguments.rate is not None and not 0 < arguments.rate < math.inf:
+        raise DataError(f"--rate {arguments.rate:g}: samples a second are a number above 0")
     made = prepare_csv(arguments.file, arguments.column, arguments.rate, where.build / "data", arguments.csv)
     print(made)

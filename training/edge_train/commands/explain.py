@@ -53,6 +53,10 @@ def run(arguments: argparse.Namespace) -> None:
     opened = _opened(arguments)
     manifest = opened.manifest
     assert manifest is not None
+    if manifest.anchor.kind == "alarm":
+        raise DataError(
+            f"{manifest.name}: is asked about alarms, by numbers of evidence: it has no beat and no window to explain at --at"
+        )
     signal = read_signal(arguments.record, manifest.signal, arguments.channel)
     near_s = NEAR_S["seconds" if arguments.at.endswith("s") else "sample"]
     cut = _cut(signal, manifest, _sample(arguments.at, signal), near_s)

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from edge_train.errors import DataError
 from edge_train.files import write_json
 from edge_train.places import Places, add_places, add_settings, add_task, chosen, places
 from edge_train.tasks import Chosen
@@ -32,6 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     found, where = chosen(arguments), places(arguments)
+    if arguments.seeds < 1 or (arguments.seed or 0) < 0:
+        raise DataError("fit: --seeds is 1 or more, --seed 0 or more")
     wanted = [arguments.seed] if arguments.seed is not None else list(range(arguments.seeds))
     fit = _beats if found.task is None else _task
     fit(found, where, wanted, arguments)

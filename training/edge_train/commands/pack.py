@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,9 +167,13 @@ def _problems(made: Made) -> list[str]:
     if made.loss is not None and not made.loss["passed"]:
         problems.append(
             f"int8 loses {made.loss['worst_points']:.2f} points of F1, more than {made.loss['allowed_points']}"
-            f" (float {made.loss['float_f1']}, int8 {made.loss['int8_f1']})"
+            f" (float {_f1(made.loss['float_f1'])}; int8 {_f1(made.loss['int8_f1'])})"
         )
     return problems
+
+
+def _f1(by_class: Mapping[str, float]) -> str:
+    return ", ".join(f"{label} {value:.2f}" for label, value in by_class.items())
 
 
 def _task(where: Places, found: Chosen, seed: int, path: Path) -> Made:
@@ -217,18 +222,19 @@ def _beats(where: Places, found: Chosen, seed: int, path: Path) -> Made:
 def _card(folder: Path, where: Places, artifact: str, notes: str | None) -> None:
     from edge_agent.inference.artifact import load
     from edge_train.packing import floats
-    from edge_train.packing.card import MARK, render
+    from edge_train.packing.card import MARK, read, render
     from edge_train.packing.pack import CARD
 
     opened = load(folder)
     kept = floats.path_of(folder)
     made = floats.about(kept).get("facts", {}) if kept.is_file() else {}
     report = where.report(artifact)
-    text = render(opened.manifest, opened.tflite, made, report if report.is_file() else None, notes)
+    known = report if report.is_file() and read(report, opened.manifest) is not None else None
+    text = render(opened.manifest, opened.tflite, made, known, notes)
     old = folder / CARD
     if notes is None and old.is_file() and MARK not in old.read_text():
         print(f"{old}: written by hand, left as it is (--notes FILE replaces it)")
         return
     write_text(old, text)
-    missing = "no report yet, so no figures: run edge-train evaluate, then pack --card"
-    print(f"{old}: {f'figures from {report}' if report.is_file() else missing}")
+    missing = "no report of the packed model yet, so no figures: run edge-train evaluate, then pack --card"
+    print(f"{old}: {missing if known is None else f'figures from {known}'}")

@@ -52,12 +52,12 @@ def run(arguments: argparse.Namespace) -> None:
     from edge_train.fitting.architectures import ARCHITECTURES
     from edge_train.tuning import report
     from edge_train.tuning.space import space_of
-    from edge_train.tuning.study import Bound, open_study, search, with_epochs
+    from edge_train.tuning.study import Bound, open_study, read_study, search, with_epochs
 
     found, where = chosen(arguments), places(arguments)
     if found.task is None or found.plan is None:
         raise DataError(
-            f"{found.artifact} is two nets fitted apart; tune works on a task's plan (ecg-af-rr, abp-segment, ...)"
+            f"{found.artifact} is three kinds of nets fitted apart; tune works on a task's plan (ecg-af-rr, abp-segment, ...)"
         )
     if arguments.trials is None and arguments.minutes is None and not arguments.table:
         raise DataError("tune: for how long? Give --trials N or --minutes M")
@@ -70,14 +70,16 @@ def run(arguments: argparse.Namespace) -> None:
     unknown = [name for name in names if name not in ARCHITECTURES]
     if unknown:
         raise DataError(f"no architecture named {', '.join(unknown)}; there are: {', '.join(ARCHITECTURES)}")
-    split = windows.load(where.data(found.name))
-    base = with_epochs(found.plan, arguments.epochs)
     folder = arguments.study or where.build / "tune" / found.artifact
-    digest = str(split.facts.get("digest", ""))
-    study = open_study(
-        folder, found.task, found.artifact, base, space_of(base, names), digest, arguments.pruner, arguments.seed
-    )
-    if not arguments.table:
+    if arguments.table:
+        study = read_study(folder, found.task, found.artifact)
+    else:
+        split = windows.load(where.data(found.name))
+        base = with_epochs(found.plan, arguments.epochs)
+        digest = str(split.facts.get("digest", ""))
+        study = open_study(
+            folder, found.task, found.artifact, base, space_of(base, names), digest, arguments.pruner, arguments.seed
+        )
         ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
         bound = Bound(arguments.trials, ends)
         signal.signal(signal.SIGTERM, _interrupt)

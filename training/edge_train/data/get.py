@@ -17,6 +17,8 @@ from edge_train.errors import DataError
 
 Say = Callable[[str], None]
 SUMS = "SHA256SUMS.txt"
+KNOWN = ("mitdb", "challenge2015", "cinc2017", "afdb", "ltafdb")
+"""That the tasks, and those who compare with others, read; any other name is taken where a folder has it."""
 SHOWN = 5
 BYTES_A_SAMPLE = {
     "8": 1.0,
@@ -151,11 +153,12 @@ def get(name: str, target: Path, source: Path | None, say: Say) -> Checked:
         found = check_database(target)
         _refuse(found, f"remove {target} and get it again")
         return found
+    copy = None if source is None else _copy_of(name, source)
     aside = target.with_name(f".{target.name}.part")
     try:
         aside.mkdir(parents=True, exist_ok=True)
-        if source is not None:
-            _copy(source / name if (source / name).is_dir() else source, aside)
+        if copy is not None:
+            shutil.copytree(copy, aside, dirs_exist_ok=True)
         else:
             _fetch(name, aside, say)
     except OSError as error:
@@ -179,10 +182,18 @@ def _refuse(found: Checked, remedy: str) -> None:
         raise DataError(f"{found.folder}: {'; '.join(found.problems[:SHOWN])}{more}: {remedy}")
 
 
-def _copy(source: Path, aside: Path) -> None:
+def _copy_of(name: str, source: Path) -> Path:
+    """``source/NAME``, or ``source`` where it is that very database: else a slip of the pen would copy whatever is there."""
     if not source.is_dir():
         raise DataError(f"{source}: no such folder")
-    shutil.copytree(source, aside, dirs_exist_ok=True)
+    if (source / name).is_dir():
+        return source / name
+    records = (source / "RECORDS").is_file() or any(source.glob("*.hea"))
+    if source.resolve().name == name or (name in KNOWN and records):
+        return source
+    there = sorted(path.name for path in source.iterdir() if path.is_dir() and not path.name.startswith("."))
+    names = ", ".join(dict.fromkeys([*there, *KNOWN]))
+    raise DataError(f"{source}: no folder {name} there, and it is not {name} itself; known names: {names}")
 
 
 def _fetch(name: str, aside: Path, say: Say) -> None:

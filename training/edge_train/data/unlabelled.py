@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.errors import SourceError
 from edge_agent.signal.qrs import make_qrs_detector
 from edge_agent.signal.windows import Cutter, normalise
 from edge_agent.sources.csv_file import CsvRecording
@@ -40,7 +41,12 @@ class Cut:
 
 def cut_csv(path: Path, column: str | None, rate_hz: float | None) -> Cut:
     """One column. A stretch of it that is no numbers, or a hole in the times, is bridged by nothing."""
-    recording = CsvRecording(path, rate_hz)
+    try:
+        recording = CsvRecording(path, rate_hz)
+    except SourceError as error:
+        if rate_hz is None and "no time column" in str(error):  # its remedy is the daemon's own option
+            raise DataError(f"{path}: has no time column, so its rate is unknown; give it: --rate HZ") from None
+        raise
     names = [signal.name for signal in recording.info.signals]
     at = _column(path, names, column)
     fs = recording.info.fs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_train.arrays import Floats, Ints
 from edge_train.errors import DataError
-from edge_train.files import digest_of, whole_file, whole_folder, write_json
+from edge_train.files import digest_of, prepared_facts, whole_file, whole_folder, write_json
 
 SETS = ("train", "validation", "test")
 LISTED = 5000
@@ -137,11 +136,13 @@ def _text(cell: Any) -> str:
 
 
 def load(folder: Path) -> Split:
+    facts = prepared_facts(folder, [f"{name}.npz" for name in SETS])
     try:
-        facts = json.loads((folder / "data.json").read_text())
         sets = {name: _read(folder / f"{name}.npz") for name in SETS}
     except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise DataError(f"{folder}: no prepared data ({error}); run: edge-train data prepare {folder.name}") from None
+        raise DataError(
+            f"{folder}: prepared data are damaged ({error}); run: edge-train data prepare {folder.name}"
+        ) from None
     check_groups(sets)
     return Split(**sets, facts=facts)
 

@@ -194,7 +194,7 @@ def _restore(path: Path, key: str, model: Any, optimiser: Any) -> State | None:
         return None  # torn: the run begins anew
     if state.key != key:
         raise DataError(
-            f"{path.parent}: holds a run of another plan, seed or data; give another --runs folder, or --fresh to begin anew"
+            f"{path.parent}: holds a run of another plan, seed or data; give another --build folder, or --fresh to begin anew"
         )
     model.set_weights(weights)
     for variable, value in zip(optimiser.variables, moments, strict=True):
@@ -241,7 +241,7 @@ def fit(
             say(f"{folder}: fitted already")
             return facts
         raise DataError(
-            f"{folder}: holds a run of another plan, seed or data; give another --runs folder, or --fresh to begin anew"
+            f"{folder}: holds a run of another plan, seed or data; give another --build folder, or --fresh to begin anew"
         )
     check(split.train, task.labels, f"{task.name} train")
     check(split.validation, [], f"{task.name} validation")

@@ -26,7 +26,7 @@ WEAK_F1 = 0.8
 
 def render(manifest: Manifest, tflite: bytes, made: Mapping[str, Any], report: Path | None, notes: str | None) -> str:
     """Markdown. ``made``: what the float model's file says of the fit; ``report``: results/<artifact>.json."""
-    found = None if report is None else _read(report, manifest)
+    found = None if report is None else read(report, manifest)
     parts = [
         f"# {manifest.name} {manifest.version}",
         MARK,
@@ -52,18 +52,17 @@ def render(manifest: Manifest, tflite: bytes, made: Mapping[str, Any], report: P
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _read(path: Path, manifest: Manifest) -> dict[str, Any]:
+def read(path: Path, manifest: Manifest) -> dict[str, Any] | None:
+    """The report; None where it was made before anything was packed, and so says nothing of a model that ships."""
     try:
         found: dict[str, Any] = json.loads(path.read_text())
-        labels = found["labels"]
-        shipped = found["models"]["shipped"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(
-            f"{path}: no report of a shipped model ({error!r}); run: edge-train evaluate {manifest.name}"
-        ) from None
-    if labels != manifest.labels or found["artifact"] != manifest.name or not shipped:
-        raise DataError(f"{path}: is of {found['artifact']} ({', '.join(labels)}), not of {manifest.name}")
-    return found
+        labels, shipped = found["labels"], found["models"].get("shipped")
+        artifact = found["artifact"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DataError(f"{path}: no report of a model ({error!r}); run: edge-train evaluate {manifest.name}") from None
+    if labels != manifest.labels or artifact != manifest.name:
+        raise DataError(f"{path}: is of {artifact} ({', '.join(map(str, labels))}), not of {manifest.name}")
+    return found if shipped else None
 
 
 def _what(manifest: Manifest, tflite: bytes, made: Mapping[str, Any]) -> str:

@@ -202,9 +202,7 @@ def open_study(
     seed: int = 0,
 ) -> Study:
     """A new study, or the one that is there if it searches the same."""
-    optuna = _optuna()
-    import warnings
-
+    _optuna()
     about = {
         "task": task.name,
         "artifact": artifact,
@@ -224,20 +222,42 @@ def open_study(
             )
     else:
         write_json(path, about)
+    return Study(folder, _stored(folder, artifact, make_pruner(pruner, base.epochs)), space, base, task, artifact, seed)
+
+
+def read_study(folder: Path, task: Task, artifact: str) -> Study:
+    """The study that is there, by its own plan: to be looked at, not gone on with (it has no space to draw from)."""
+    _optuna()
+    path = folder / "study.json"
+    try:
+        was = json.loads(path.read_text())
+        base, seed, about = Plan(**was["plan"]), int(was["seed"]), was["artifact"]
+    except FileNotFoundError:
+        raise DataError(f"{folder}: no study there; run: edge-train tune {artifact} --trials N") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: is damaged ({error!r}); give another --study, or remove it") from None
+    if about != artifact:
+        raise DataError(f"{folder}: holds a study of {about}, not of {artifact}; say which with --study")
+    return Study(folder, _stored(folder, artifact, make_pruner("none", base.epochs)), [], base, task, artifact, seed)
+
+
+def _stored(folder: Path, artifact: str, pruner: Any) -> Any:
+    import warnings
+
+    optuna = _optuna()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Optuna still calls experimental
         storage = optuna.storages.JournalStorage(
             optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
         )
-        study = optuna.create_study(
+        return optuna.create_study(
             study_name=artifact,
             storage=storage,
             direction="maximize",
             load_if_exists=True,
             sampler=optuna.samplers.TPESampler(multivariate=True, n_startup_trials=8, seed=None, constant_liar=True),
-            pruner=make_pruner(pruner, base.epochs),
+            pruner=pruner,
         )
-    return Study(folder, study, space, base, task, artifact, seed)
 
 
 def make_pruner(name: str, epochs: int) -> Any:
