@@ -132,13 +132,17 @@ def _walk(node: object) -> Iterator[object]:
 
 
 def mutate(mutant: Mutant) -> tuple[int, str, str] | None:
-    """(line, what was changed, the new source); None where only an annotation would change, which nothing executes."""
+    """(line, what was changed, the new source); None where nobody could have meant it: only an annotation would change, which nothing
+    executes, or it is no Python any more (`**names` in a dictionary taken for a power)."""
     from cosmic_ray.mutating import mutate_code
     from cosmic_ray.operators.provider import OperatorProvider
 
     source = (ROOT / mutant.path).read_text(encoding="utf-8")
     made = mutate_code(source, OperatorProvider()[mutant.operator](), mutant.occurrence)
-    if made is None or _meaning(made) == _meaning(source):
+    try:
+        if made is None or _meaning(made) == _meaning(source):
+            return None
+    except SyntaxError:
         return None
     old, new = source.splitlines(), made.splitlines()
     changes = [one for one in difflib.SequenceMatcher(a=old, b=new, autojunk=False).get_opcodes() if one[0] != "equal"]
