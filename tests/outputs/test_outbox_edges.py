@@ -4,55 +4,13 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from edge_agent.outputs import outbox as module
-from edge_agent.outputs.outbox import RANKS, Bounds, Outbox, OutboxUnusable, Parcel
-
-BEATS, EVENTS, ALARMS = range(len(RANKS))
-WIDE = Bounds(max_bytes=10_000_000, max_age_s=3600)
-NOW = 1_800_000_000.5
-"""A time of day well after 2020."""
-
-
-class Clock:
-    """Both clocks, moved by hand."""
-
-    def __init__(self) -> None:
-        self.day, self.count = NOW, 5000.25
-
-    def go_on(self, seconds: float) -> None:
-        self.day += seconds
-        self.count += seconds
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(time, "time", lambda: clock.day)
-    monkeypatch.setattr(time, "monotonic", lambda: clock.count)
-    return clock
-
-
-@pytest.fixture
-def box(tmp_path: Path, clock: Clock) -> Iterator[Outbox]:  # noqa: ARG001 - the clock is set before the box is opened
-    box = Outbox(tmp_path / "dev.outbox", WIDE)
-    yield box
-    box.close()
-
-
-def parcel(number: int, rank: int = EVENTS, size: int = 76) -> Parcel:
-    """Of 100 bytes, as the outbox counts: the payload and 24 for the row."""
-    return Parcel(number, rank, "t", b"x" * (size - 1))
-
-
-def numbers(box: Outbox) -> list[int]:
-    return [one.number for one in box.read(0, 10_000)]
-
+from edge_agent.outputs.outbox import Bounds, Outbox, OutboxUnusable
+from tests.outputs.boxes import ALARMS, BEATS, EVENTS, WIDE, Clock, numbers, parcel
 
 # -- the file ---------------------------------------------------------------------------------------------------------------
 

@@ -59,6 +59,17 @@ def opened(page: Any, url: str) -> None:
     wait_for(lambda: data(page, "ready"), 30)
 
 
+def at_a_beat(page: Any, url: str) -> int:
+    """Opened by ann, the first V selected; its sample."""
+    from selenium.webdriver.common.keys import Keys
+
+    opened(page, url)
+    name(page, "ann")
+    keys(page, "4", Keys.ARROW_RIGHT)
+    wait_for(partial(data, page, "selected"))
+    return int(data(page, "sample"))
+
+
 def complaints(page: Any) -> list[str]:
     return [line["message"] for line in page.get_log("browser") if line["level"] == "SEVERE"]
 
@@ -191,11 +202,7 @@ def test_keys_faster_than_the_server_are_all_done_and_in_order(
     from selenium.webdriver.common.keys import Keys
 
     page = browser()
-    opened(page, serve(library=analysed).url)
-    name(page, "ann")
-    keys(page, "4", Keys.ARROW_RIGHT)
-    wait_for(partial(data, page, "selected"))
-    at = int(data(page, "sample"))
+    at = at_a_beat(page, serve(library=analysed).url)
     page.execute_script(
         "const was = window.fetch; const late = () => new Promise((done) => setTimeout(done, 200));"
         "window.fetch = async (path, more) => { if (/beats|correct/.test(path)) await late(); return was(path, more); }"
@@ -214,14 +221,9 @@ def test_keys_faster_than_the_server_are_all_done_and_in_order(
 def test_wishes_on_one_beat_without_the_server_follow_one_another(
     analysed: Library, serve: Callable[..., Any], browser: Callable[[], Any]
 ) -> None:
-    from selenium.webdriver.common.keys import Keys
 
     page = browser()
-    opened(page, serve(library=analysed).url)
-    name(page, "ann")
-    keys(page, "4", Keys.ARROW_RIGHT)
-    wait_for(partial(data, page, "selected"))
-    at = int(data(page, "sample"))
+    at = at_a_beat(page, serve(library=analysed).url)
     page.execute_script(
         "window.was = window.fetch; window.fetch = (path, more) =>"
         " more && more.method === 'POST' ? Promise.reject(new TypeError('gone')) : window.was(path, more)"
