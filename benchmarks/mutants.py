@@ -25,11 +25,11 @@ from pathlib import Path
 from benchmarks import mutants_c
 from benchmarks.mutants_run import (
     ROOT,
-    Instead,
     Mutant,
     Outcome,
     allowance,
     attempt,
+    instead,
     interval,
     prepare,
     settle,
@@ -175,7 +175,7 @@ def run_group(name: str, chosen: Sequence[Mutant], log: Path, said: Callable[[Ou
             usual[path] = unchanged(tests[path], log)
             print(f"# {path}: {usual[path]:.1f} s of processor time unchanged", flush=True)
         line, change, source = made
-        verdict, used = attempt(tests[path], Instead(path, source), allowance(usual[path]), log)
+        verdict, used = attempt(tests[path], instead(path, source), allowance(usual[path]), log)
         said(Outcome(mutant, line, change, verdict, round(used, 2)))
 
 

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.mutants_run import ROOT, InsteadBuilt, Mutant, Outcome, allowance, attempt, prepare, there, unchanged
+from benchmarks.mutants_run import ROOT, Mutant, Outcome, allowance, attempt, instead_built, prepare, there, unchanged
 
 FOLDER = ROOT / "edge_agent" / "signal"
 GROUP = "kernel"
@@ -122,6 +122,6 @@ def run(sample: int, seed: int, old: Sequence[Mutant] | None, log: Path, said: C
             made = compiled(source[:at] + new + source[until:], folder, others)
             if made is None:
                 continue  # no program: neither killed nor survived
-            verdict, used = attempt(tests, InsteadBuilt("edge_agent.signal._kernel", made), allowance(usual), log)
+            verdict, used = attempt(tests, instead_built("edge_agent.signal._kernel", made), allowance(usual), log)
             change = f"{old_line.strip()}  ->  {new_line.strip()}"
             said(Outcome(Mutant(SOURCE, operator, number), line, change, verdict, round(used, 2)), len(found))

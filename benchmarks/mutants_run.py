@@ -57,13 +57,11 @@ class Outcome:
     """Of the processor."""
 
 
-class Instead(importlib.abc.MetaPathFinder):
-    """Finds one module, in another's code."""
+class Finder(importlib.abc.MetaPathFinder):
+    """Finds one module by another loader."""
 
-    def __init__(self, path: str, source: str) -> None:
-        self.name = path.removesuffix(".py").replace("/", ".")
-        self.file = str(ROOT / path)
-        self.source = source
+    def __init__(self, name: str, file: str, loader: importlib.abc.Loader) -> None:
+        self.name, self.file, self.loader = name, file, loader
 
     def find_spec(
         self,
@@ -73,7 +71,7 @@ class Instead(importlib.abc.MetaPathFinder):
     ) -> importlib.machinery.ModuleSpec | None:
         if name != self.name:
             return None
-        return importlib.util.spec_from_file_location(name, self.file, loader=_Source(self.file, self.source))
+        return importlib.util.spec_from_file_location(name, self.file, loader=self.loader)
 
 
 class _Source(importlib.abc.InspectLoader):
@@ -87,25 +85,15 @@ class _Source(importlib.abc.InspectLoader):
         return compile(self.source, self.file, "exec", dont_inherit=True)
 
 
-class InsteadBuilt(importlib.abc.MetaPathFinder):
-    """Finds one compiled module in another file."""
-
-    def __init__(self, name: str, file: Path) -> None:
-        self.name, self.file = name, file
-
-    def find_spec(
-        self,
-        name: str,
-        path: Sequence[str] | None,  # noqa: ARG002
-        target: ModuleType | None = None,  # noqa: ARG002
-    ) -> importlib.machinery.ModuleSpec | None:
-        if name != self.name:
-            return None
-        loader = importlib.machinery.ExtensionFileLoader(name, str(self.file))
-        return importlib.util.spec_from_file_location(name, self.file, loader=loader)
+def instead(path: str, source: str) -> Finder:
+    """Of a module in other words."""
+    file = str(ROOT / path)
+    return Finder(path.removesuffix(".py").replace("/", "."), file, _Source(file, source))
 
 
-Finder = Instead | InsteadBuilt
+def instead_built(name: str, file: Path) -> Finder:
+    """Of a compiled module in another file."""
+    return Finder(name, str(file), importlib.machinery.ExtensionFileLoader(name, str(file)))
 
 
 def allowance(usual_s: float) -> float:

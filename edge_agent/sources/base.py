@@ -18,6 +18,7 @@ PressureKind = Literal["abp", "pleth"]
 _ECG_NAMES = re.compile(r"(M?L?I{1,3}|MLI{1,3}|AV[RLF]|V\d?|MCL\d?|M?CL[IV]*|ECG\d*|EKG.*|.*ECG.*)", re.IGNORECASE)
 _ABP_NAMES = re.compile(r"(ABP|ART|AOBP|.*ARTERIAL.*|.*\bABP\b.*)", re.IGNORECASE)
 _PLETH_NAMES = re.compile(r"(.*PLETH.*|PPG.*|IR)", re.IGNORECASE)
+_OTHER_NAMES = re.compile(r"resp|co2|temp|spo2|eeg|eog|emg|acc|gsr|cvp|pap|icp|time|mark|event|trigger", re.IGNORECASE)
 
 
 def guess_kind(name: str, unit: str = "") -> Kind:
@@ -32,6 +33,11 @@ def guess_kind(name: str, unit: str = "") -> Kind:
     if unit.strip().lower() == "mmhg" and name.upper() not in ("CVP", "PAP", "ICP"):
         return "abp"
     return "other"
+
+
+def is_plainly_other(name: str) -> bool:
+    """Whether the name says that it is neither an ECG nor a pressure that is followed here."""
+    return _OTHER_NAMES.search(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

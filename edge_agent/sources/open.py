@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from edge_agent.config import (
     TcpSource,
 )
 from edge_agent.errors import SourceError
-from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind
+from edge_agent.sources.base import Kind, Signal, Source, StreamInfo, guess_kind, is_plainly_other
 from edge_agent.sources.paced import PacedSource, RecordingReader
 from edge_agent.sources.recording import Recording
 from edge_agent.sources.resampled import ResampledSource, at_rate
@@ -35,11 +34,6 @@ UNREAD_TRUTH_S = 60.0
 SIMULATED_UNITS = {"II": "mV", "V": "mV", "ABP": "mmHg", "PLETH": "NU"}
 
 log = logging.getLogger(__name__)
-
-_PLAINLY_OTHER = re.compile(
-    r"resp|co2|temp|spo2|eeg|eog|emg|acc|gsr|cvp|pap|icp|time|mark|event|trigger", re.IGNORECASE
-)
-"""By their names nothing that is missed here."""
 
 
 def open_source(stream: StreamConfig) -> Source:
@@ -191,9 +185,7 @@ def with_kinds(info: StreamInfo, kinds: dict[str, str], where: str) -> StreamInf
             remedy='say what they are: signals = { NAME = "ecg" }',
         )
     unused = [
-        one.name
-        for one in signals
-        if one.kind == "other" and one.name not in kinds and not _PLAINLY_OTHER.search(one.name)
+        one.name for one in signals if one.kind == "other" and one.name not in kinds and not is_plainly_other(one.name)
     ]
     if unused:
         log.warning(

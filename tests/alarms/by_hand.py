@@ -47,6 +47,14 @@ def every(interval_s: float, n: int, start_s: float = 3.0) -> list[float]:
     return [start_s + i * interval_s for i in range(n)]
 
 
+def pulse_at(sample: int, length: int, **changes: object) -> Pulse:
+    """One of 120/70 mmHg in so many samples, but for what is said otherwise."""
+    one = Pulse(
+        "ABP", sample, sample + length + 30, sample + length, 120.0, 70.0, 90.0, 10.0, 60 * FS / length, (), None
+    )
+    return replace(one, **changes)  # type: ignore[arg-type]
+
+
 def pulses(
     made: Evidence,
     interval_s: float,

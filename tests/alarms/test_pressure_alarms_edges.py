@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from edge_agent.alarms.evidence import PressureEvidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.pressure import hypertension, hypotension, pulse_lost
 from edge_agent.alarms.rules.technical import abp_artifact, abp_damped, lead_off, signal_lost
-from edge_agent.journey import Pulse
-from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulses, quality, samples
-
-
-def pulse_at(sample: int, length: int, **changes: object) -> Pulse:
-    one = Pulse(
-        "ABP", sample, sample + length + 30, sample + length, 120.0, 70.0, 90.0, 10.0, 60 * FS / length, (), None
-    )
-    return replace(one, **changes)  # type: ignore[arg-type]
-
+from tests.alarms.by_hand import LIMITS, beats, every, evidence, pulse_at, pulses, quality, samples
 
 # -- pressures --------------------------------------------------------------------------------------------------------------
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from edge_agent.alarms.judged import Judged
@@ -13,8 +11,7 @@ from edge_agent.alarms.rules.atrial import atrial_fibrillation, atrial_fibrillat
 from edge_agent.alarms.rules.base import confidence
 from edge_agent.alarms.rules.rate import bradycardia, tachycardia
 from edge_agent.alarms.rules.registry import ARREST, RULES, VERDICT_RULES
-from edge_agent.journey import Pulse
-from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulses, quality, samples
+from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulse_at, pulses, quality, samples
 
 
 def test_confidence_is_the_rule_of_succession() -> None:
@@ -151,13 +148,6 @@ def test_fewer_than_four_pulses_are_no_witness(many: int, same: bool) -> None:
     for beat in at:
         made.pulse(pulse_at(beat + 60, 150))
     assert witness.seconded(made, "II", at) is same
-
-
-def pulse_at(sample: int, length: int, **changes: object) -> Pulse:
-    one = Pulse(
-        "ABP", sample, sample + length + 30, sample + length, 120.0, 70.0, 90.0, 10.0, 60 * FS / length, (), None
-    )
-    return replace(one, **changes)  # type: ignore[arg-type]
 
 
 # -- rates ----------------------------------------------------------------------------------------------------------------

@@ -14,17 +14,9 @@ from edge_agent.alarms.rules import unlike
 from edge_agent.alarms.rules.base import confidence
 from edge_agent.alarms.rules.unmoved import unmoved
 from edge_agent.alarms.scene import LineScene
-from edge_agent.journey import BeatShape, Pulse
+from edge_agent.journey import BeatShape
 from tests.alarms import scenes
-from tests.alarms.by_hand import FS, LIMITS
-
-
-def pulse_at(sample: int, length: int, **changes: object) -> Pulse:
-    one = Pulse(
-        "ABP", sample, sample + length + 30, sample + length, 120.0, 70.0, 90.0, 10.0, 60 * FS / length, (), None
-    )
-    return replace(one, **changes)  # type: ignore[arg-type]
-
+from tests.alarms.by_hand import FS, LIMITS, pulse_at
 
 # -- by shape ---------------------------------------------------------------------------------------------------------------------
 
