@@ -2,7 +2,7 @@
 
 import sys
 
-from edge_agent.cli import main
+from edge_agent.entry import agent
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(agent())

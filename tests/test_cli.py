@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -359,6 +360,25 @@ def test_check_warns_of_a_folder_that_another_user_may_write_into(
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    ("table", "said_of"),
+    [
+        ('[outbox]\nfolder = "a.csv/state"', ["outbox.folder"]),
+        ('[outbox]\nenabled = false\nfolder = "a.csv/state"', []),
+        ('[review]\nenabled = true\nstate = "a.csv/state"', ["review.state"]),
+        ('[review]\nstate = "a.csv/state"', []),
+        ('[jsonl]\npath = "a.csv/state/e.jsonl"', ["jsonl.path"]),
+    ],
+)
+def test_check_says_of_every_folder_that_the_agent_would_make(
+    table: str, said_of: list[str], run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("II\n0.1\n", encoding="utf-8")
+    (tmp_path / "c.toml").write_text(f"{table}\n" + SIMULATED.format("models = []"), encoding="utf-8")
+    found = [line.removeprefix("  - ") for line in run("check", "c.toml").err.splitlines() if "is no folder" in line]
+    assert [line.split(": ")[0].removeprefix("edge-agent: c.toml: ") for line in found] == said_of
+
+
 def test_a_model_that_only_one_stream_names_is_looked_for(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "c.toml"
     stream = '[[stream]]\nname = "{}"\n{}\n[stream.source]\ntype = "simulated"\n'
@@ -366,3 +386,32 @@ def test_a_model_that_only_one_stream_names_is_looked_for(run: Run, tmp_path: Pa
     said = run("check", str(config))
     assert said.status == 1
     assert "no model named 'nope'" in said.err
+
+
+BUSY_LOADING = """
+import os, signal, sys
+class Stopped:
+    def find_spec(self, name, path=None, target=None):
+        if name == sys.argv[1]:
+            os.kill(os.getpid(), signal.SIGINT)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a runner in the background has us ignore it
+sys.meta_path.insert(0, Stopped())
+from edge_agent import entry
+entry.{command}()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "loading"),
+    [("agent", "edge_agent.cli"), ("agent", "edge_agent.doctor"), ("bench", "edge_agent.bench.cli")],
+)
+def test_ctrl_c_while_it_loads_is_no_traceback(command: str, loading: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BUSY_LOADING.format(command=command), loading],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")

@@ -157,6 +157,10 @@ def _stream(stream: StreamConfig, where: str, found: list[str]) -> Iterator[str]
 def _written(settings: Config) -> Iterator[tuple[str, Path]]:
     if settings.recorder is not None:
         yield "recorder.folder", settings.recorder.folder
+    if settings.review.enabled:
+        yield "review.state", config.review_folder(settings.review)
+    if settings.outbox.enabled:
+        yield "outbox.folder", config.outbox_file(settings.outbox, settings.device.id).parent
     for name, key, path in sinks.files(settings):
         yield f"{name}.{key}", path.parent
 

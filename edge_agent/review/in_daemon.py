@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from edge_agent import events
-from edge_agent.config import Config, state_folder
+from edge_agent.config import Config, review_folder
 from edge_agent.errors import OutputError
 from edge_agent.pipeline import Pipeline
 from edge_agent.review.guard import Token, is_loopback
@@ -31,7 +31,7 @@ class DaemonPage:
         from edge_agent.review.web import Page
 
         wanted = settings.review
-        state = wanted.state or state_folder() / "review"
+        state = review_folder(wanted)
         token: Token | None = None
         if not is_loopback(wanted.host):
             token = Token(state / "token.json")
