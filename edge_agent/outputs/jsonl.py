@@ -9,8 +9,10 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+from bisect import bisect_right
 from collections import deque
 from contextlib import suppress
+from itertools import accumulate
 from pathlib import Path
 from typing import BinaryIO
 
@@ -90,15 +92,19 @@ class JsonLines:
 
     def _write(self) -> None:
         lines = [self._lines.popleft() for _ in range(len(self._lines))]
-        if not lines:
-            return
-        taken = 0
+        while lines:
+            lines = lines[self._put_down(lines) :]
+
+    def _put_down(self, lines: list[bytes]) -> int:
+        """As many as one file has room for, and how many those were; where the disk takes nothing, all of them."""
+        taken, tried = 0, len(lines)
         try:
             file = self._file or self._open()
-            if file.tell() >= self._most_bytes:
+            if file.tell() and file.tell() + len(lines[0]) + 1 > self._most_bytes:
                 file = self._turn_over()
+            tried = self._fitting(lines, self._most_bytes - file.tell())
             before = b"\n" if self._torn else b""
-            data = before + b"\n".join(lines) + b"\n"
+            data = before + b"\n".join(lines[:tried]) + b"\n"
             count = file.write(data)
             taken = max(0, data.count(b"\n", 0, count) - len(before))
             if count != len(data):  # a disk that is almost full takes a part
@@ -112,7 +118,14 @@ class JsonLines:
                 log.info("%s: can be written again, %d lines were dropped", self._path, self.dropped)
             self.fault = None
         self.written += taken
-        self.dropped += len(lines) - taken
+        self.dropped += tried - taken
+        return tried
+
+    @staticmethod
+    def _fitting(lines: list[bytes], room: int) -> int:
+        """How many; one at least: a line longer than a file has one of its own."""
+        ends = list(accumulate(len(line) + 1 for line in lines))
+        return max(1, bisect_right(ends, room))
 
     def _say_fault(self, error: OSError | ValueError) -> None:
         why = getattr(error, "strerror", None) or str(error)

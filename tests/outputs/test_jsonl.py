@@ -65,10 +65,30 @@ def test_the_bound_holds_and_the_oldest_go(tmp_path: Path) -> None:
     lines.stop()
     files = [path, *(tmp_path / f"events.jsonl.{number}" for number in (1, 2, 3))]
     assert sorted(tmp_path.iterdir()) == sorted(files)
-    assert sum(file.stat().st_size for file in files) <= 1_300_000
+    assert sum(file.stat().st_size for file in files) <= 1_000_000
     kept = [number for file in reversed(files) for number in numbers(file)]
     assert kept == list(range(kept[0], 300))
     assert kept[0] > 100
+
+
+def test_the_bound_holds_when_all_comes_at_once(tmp_path: Path) -> None:
+    """Several streams replayed as fast as it goes: more lines within a second than a file may hold."""
+    path = tmp_path / "events.jsonl"
+    lines = JsonLines(JsonlConfig(path=path, max_mb=1, keep=3))
+    for number in range(300):
+        lines.put(json.dumps({"n": number, "x": "y" * 10_000}).encode())
+    lines.put(json.dumps({"n": 300, "x": "y" * 400_000}).encode())  # longer than a file: alone in its own
+    lines.put(b'{"n": 301}')
+    lines.start()
+    lines.stop()
+    files = [tmp_path / f"events.jsonl.{number}" for number in (3, 2, 1)]
+    assert [file.stat().st_size <= 250_000 for file in files] == [True, True, False]
+    assert numbers(tmp_path / "events.jsonl.1") == [300]
+    assert numbers(path) == [301]
+    kept = numbers(files[0]) + numbers(files[1])
+    assert kept == list(range(kept[0], 300))
+    assert len(kept) == 24 + 300 % 24  # one whole file, and what was left
+    assert (lines.written, lines.dropped) == (302, 0)
 
 
 def test_a_full_disk_drops_lines_and_says_so_once(tiny_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
