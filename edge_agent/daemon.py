@@ -18,6 +18,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError, SourceError
 from edge_agent.inference.installed.live import LiveModels
 from edge_agent.outputs.hub import Outputs
 from edge_agent.outputs.metrics import Metrics
+from edge_agent.process import signals
 from edge_agent.process.collecting import Searches
 from edge_agent.process.life import Life, ModelsNow, StreamNow, in_words
 from edge_agent.process.memory import resident_mb
@@ -124,9 +125,7 @@ class Daemon:
 
     def run(self) -> int:
         """Until a signal (0), or until every stream has come to its end: 1 if one of them did because its source is damaged."""
-        signal.signal(signal.SIGTERM, lambda *_: self._stop.set())
-        signal.signal(signal.SIGINT, lambda *_: self._stop.set())
-        signal.signal(signal.SIGHUP, lambda *_: self._reload.set())
+        signals.answer({signal.SIGTERM: self._stop.set, signal.SIGINT: self._stop.set, signal.SIGHUP: self._reload.set})
         if self._settings.metrics is not None:
             self._metrics = Metrics(self._settings.metrics, self._health)
         self._outputs.start()

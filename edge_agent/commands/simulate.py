@@ -13,6 +13,7 @@ from typing import Any
 
 from edge_agent.commands import described
 from edge_agent.errors import SourceError
+from edge_agent.process import signals
 from edge_agent.sources.stanza import board_stanza
 
 
@@ -143,8 +144,7 @@ def _stopping(stop: threading.Event) -> Iterator[None]:
         yield
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in before:
-        signal.signal(number, lambda *_: stop.set())
+    signals.answer(dict.fromkeys(before, stop.set))
     try:
         yield
     finally:

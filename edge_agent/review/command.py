@@ -68,6 +68,7 @@ def default_state(path: Path | None) -> Path:
 def run(arguments: argparse.Namespace) -> int:
     from edge_agent import config
     from edge_agent.config import default_device
+    from edge_agent.process import signals
     from edge_agent.review.guard import Token, is_loopback
     from edge_agent.review.host import LiveHost, simulated
     from edge_agent.review.library import Library
@@ -115,8 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
     page = Page(library=library, feed=host.feed if host is not None else None, strips=strips, token=token, tls=tls)
     server = PageServer(page.guard, arguments.host, arguments.port, cert=arguments.tls_cert, key=arguments.tls_key)
     stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    signals.answer({signal.SIGINT: stop.set, signal.SIGTERM: stop.set})
     try:
         if host is not None:
             host.start()
