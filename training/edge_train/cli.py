@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    before = signal.signal(signal.SIGTERM, _interrupt)  # ended like Ctrl-C: what is half done is taken away
     try:
         arguments.run(arguments)
     except EdgeAgentError as error:
@@ -32,9 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge-train: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nedge-train: stopped; what was finished is kept, and the same command goes on", file=sys.stderr)
+        print("\nedge-train: stopped; what is whole is kept: give the same command again", file=sys.stderr)
         return STOPPED
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

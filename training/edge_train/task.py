@@ -62,4 +62,4 @@ class Task(Protocol):
     def about(
         self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
     ) -> dict[str, Any]:
-        """The manifest without ``files`` and ``golden``; ``facts`` is the prepared data's data.json."""
+        """Its own part of the manifest: what `packing.pack.whole` does not write; ``facts`` is the prepared data's data.json."""

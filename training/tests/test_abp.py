@@ -29,7 +29,6 @@ from edge_train.abp.simulated import simulate
 from edge_train.data import windows
 
 from edge_agent.inference.feeder import Feeder
-from edge_agent.inference.manifest import Manifest
 from edge_agent.signal.ring import Ring
 
 FS = 250.0
@@ -147,9 +146,10 @@ def test_a_pressure_that_runs_off_while_the_ecg_goes_on_is_not_arrhythmia() -> N
 
 
 def test_the_daemon_cuts_what_training_cuts(patient: abp_simulated.Simulated) -> None:
+    from edge_train.packing.pack import unpacked
+
     about = TASK.about("abp-segment", {"data": ["x"], "digest": "0"}, 0, {"normal": 0.0, "anomalous": 0.7})
-    files = {"model.tflite": "0" * 64, "golden.npz": "0" * 64}
-    manifest = Manifest.model_validate(about | {"golden": {"tolerance": 1.0}, "files": files})
+    manifest = unpacked(about, "abp-segment")
     for fs in (250.0, 125.0, 100.0):
         x = np.repeat(patient.abp[:3000], 3)[: round(30 * fs)]
         feeder = Feeder(manifest, "ABP", 0, fs)

@@ -19,7 +19,6 @@ from edge_train.errors import DataError
 from edge_agent.alarms.rhythm import ENTER, LEAVE, cosen
 from edge_agent.inference.feeder import Feeder
 from edge_agent.inference.judge import Judge, load_models
-from edge_agent.inference.manifest import Manifest
 from edge_agent.journey import Window
 from edge_agent.signal.ring import Ring
 
@@ -84,12 +83,13 @@ def test_missing_and_damaged_annotations_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_strips_windows_are_the_daemons() -> None:
+    from edge_train.packing.pack import unpacked
+
     values = RNG.normal(0, 1, 300 * 14).astype(np.float32)
     strip = af_strips.Strip("A", 300.0, values, 0)
     rows, ends = af_strips.cut(strip, af_10s.cutter(300.0), 2.0)
     about = af_10s.TASK.about("ecg-af-10s", {"digest": "0"}, 0, {})
-    extra = {"golden": {"tolerance": 0.1}, "files": dict.fromkeys(("model.tflite", "golden.npz"), "0" * 64)}
-    feeder = Feeder(Manifest.model_validate(about | extra), "ecg", 0, 300.0)
+    feeder = Feeder(unpacked(about, "ecg-af-10s"), "ecg", 0, 300.0)
     ring = Ring(1, values.size)
     ring.push(values[None])
     assert len(rows) >= 2

@@ -98,6 +98,8 @@ def test_a_plan_from_a_file(tmp_path: Path) -> None:
 
 def test_every_task_keeps_the_contract() -> None:
     """What the other commands rely on, of each task that is there."""
+    from edge_train.packing.pack import whole
+
     for name in tasks.TASKS:
         found = tasks.task(name)
         assert found.name == name
@@ -106,7 +108,7 @@ def test_every_task_keeps_the_contract() -> None:
         facts = {"digest": "0" * 64, "data": ["x"], "protocol": "x", "positions": "x"}
         for artifact in found.plans:
             about = found.about(artifact, facts, 3, {})
-            assert about["name"] == artifact
+            assert whole(about, artifact)["name"] == artifact
             assert about["labels"] == list(found.labels)
             assert [part["name"] for part in about["inputs"]] == sorted(found.shapes())
             assert "seed 3" in about["training"]["protocol"]
@@ -206,3 +208,43 @@ def test_a_module_s_own_command_refuses_without_a_traceback(module: str, given: 
     assert done.returncode == 1
     assert done.stderr.startswith(f"{module}: ")
     assert "Traceback" not in done.stderr
+
+
+HALF_DONE = """
+import argparse, os, signal, sys, time
+from pathlib import Path
+from edge_train import cli
+from edge_train.files import whole_folder
+
+def run(_):
+    with whole_folder(Path(sys.argv[1]) / "made" / "data") as aside:
+        (aside / "half").write_text("done")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(20)
+
+parser = argparse.ArgumentParser()
+parser.add_argument("folder")
+parser.set_defaults(run=run)
+cli.parser = lambda: parser
+sys.exit(cli.main())
+"""
+
+
+def test_what_is_half_done_is_taken_away_by_sigterm_too(tmp_path: Path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-c", HALF_DONE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, "stopped" in done.stderr) == (130, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_corrections_that_are_not_there_are_known_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)  # which takes a minute to load on a busy machine
+    assert main(["finetune", str(tmp_path), "--corrections", str(tmp_path / "none")]) == 1
+    assert "none: there is no such folder of corrections" in capsys.readouterr().err

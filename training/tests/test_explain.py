@@ -216,18 +216,13 @@ def test_a_beat_is_explained_at_the_detector_s_beat() -> None:
     """The command's window is the daemon's: of a beat model too."""
     from edge_train.commands.explain import _cut, numbers
     from edge_train.data.cutting import Signal
-
-    from edge_agent.inference.manifest import Manifest
+    from edge_train.packing.pack import unpacked
 
     part = {
         "kind": "signal", "name": "wave", "signal": "ecg", "rate_hz": 90.0, "samples": 63, "before": 36, "normalisation": "zscore",
     }  # fmt: skip
     about = toy.TASK.about("toy", {"data": ["x"]}, 0, {}) | {"anchor": {"kind": "beat"}, "inputs": [part]}
-    blank = {
-        "golden": {"file": "golden.npz", "tolerance": 1.0},
-        "files": {"model.tflite": "0" * 64, "golden.npz": "0" * 64},
-    }
-    manifest = Manifest.model_validate(about | blank)
+    manifest = unpacked(about, "toy")
     fs, beats = 250.0, np.arange(300, 7000, 210)
     x = np.random.default_rng(4).normal(0, 0.005, 7500)
     for at in beats:

@@ -14,6 +14,7 @@ from edge_train.data import artf
 from edge_train.errors import DataError
 from edge_train.finetuning import corrections, finetune
 from edge_train.packing import floats
+from edge_train.packing.pack import unpacked
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.manifest import Manifest
@@ -99,11 +100,7 @@ def beat_manifest() -> Manifest:
         "inputs": [part],
         "labels": ["N", "V"],
     }
-    blank = {
-        "golden": {"file": "golden.npz", "tolerance": 1.0},
-        "files": {"model.tflite": "0" * 64, "golden.npz": "0" * 64},
-    }
-    return Manifest.model_validate(about | blank)
+    return unpacked(about, "toy")
 
 
 def test_annotations_become_labels(tmp_path: Path) -> None:

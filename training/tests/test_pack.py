@@ -16,7 +16,7 @@ from edge_train.errors import DataError
 from edge_train.fitting.fit import load_fit
 from edge_train.opened import open_artifact
 from edge_train.packing import export, floats, gate, sign
-from edge_train.packing.pack import TOLERANCE_LSB, golden_cases, pack
+from edge_train.packing.pack import TOLERANCE_LSB, golden_cases, pack, whole
 
 from edge_agent.inference.artifact import load, open_engine
 from edge_agent.inference.engine import CpuEngine
@@ -112,6 +112,25 @@ def test_windows_of_another_length_are_refused(made: tuple[bytes, dict[str, np.n
     with pytest.raises(DataError, match="no golden cases for input wave"):
         pack(tflite, about(), {}, tmp_path / "toy")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_stands_in_every_manifest_is_written_by_the_packing(
+    made: tuple[bytes, dict[str, np.ndarray]], tmp_path: Path
+) -> None:
+    """What the task says is not written over, and stands where it stood: a model packed again gives the same bytes."""
+    tflite, shown = made
+    assert not {"schema", "name", "version", "minimum_agent_version"} & set(about())
+    pack(tflite, about(), shown, tmp_path / "toy")
+    raw = json.loads((tmp_path / "toy" / "manifest.json").read_text())
+    assert list(raw)[:3] == ["schema", "name", "version"]
+    assert list(raw)[-3:] == ["minimum_agent_version", "golden", "files"]
+    assert (raw["schema"], raw["name"], raw["version"]) == ("edge-agent/model/1", "toy", "0.1.0")
+    first = contents(tmp_path / "toy")
+    again = {key: value for key, value in raw.items() if key not in ("golden", "files")}
+    pack(tflite, again, shown, tmp_path / "toy")
+    assert contents(tmp_path / "toy") == first
+    newer = {**again, "version": "0.4.0", "minimum_agent_version": "0.0.9"}
+    assert list(whole(newer, "toy").items()) == list(newer.items())
 
 
 def test_a_failed_packing_leaves_the_old_artifact(

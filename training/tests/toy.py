@@ -66,23 +66,23 @@ class Toy:
         return {"wave": (inputs["wave"] + rng.normal(0, 0.02 * strength, inputs["wave"].shape)).astype(np.float32)}
 
     def about(
-        self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
+        self,
+        artifact: str,  # noqa: ARG002 - every task takes it
+        facts: Mapping[str, Any],
+        seed: int,
+        thresholds: Mapping[str, float],
     ) -> dict[str, Any]:
         part = {
             "kind": "signal", "name": "wave", "signal": "abp", "rate_hz": RATE_HZ, "samples": SAMPLES, "before": SAMPLES,
             "normalisation": "centre",
         }  # fmt: skip
         return {
-            "schema": "edge-agent/model/1",
-            "name": artifact,
-            "version": "0.1.0",
             "task": "abp-segment",
             "labels": list(self.labels),
             "anchor": {"kind": "slide", "stride_s": 2.0},
             "inputs": [part],
             "output": {"scores": "none", "thresholds": dict(thresholds)},
             "training": {"data": list(facts["data"]), "licence": "none needed", "protocol": f"made up; seed {seed}"},
-            "minimum_agent_version": "0.1.0",
         }
 
 

@@ -159,9 +159,6 @@ class AbpSegment:
         self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
     ) -> dict[str, Any]:
         return {
-            "schema": "edge-agent/model/1",
-            "name": artifact,
-            "version": "0.1.0",
             "task": "abp-segment",
             **({"optional": True} if artifact == "abp-segment-lstm" else {}),
             "labels": list(self.labels),
@@ -185,7 +182,6 @@ class AbpSegment:
                 "protocol": f"by record; artefacts of another generator in the test set; seed {seed}; data {facts['digest']}",
                 "command": f"edge-train fit {artifact} --seed {seed}",
             },
-            "minimum_agent_version": "0.1.0",
         }
 
 

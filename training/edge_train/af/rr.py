@@ -96,9 +96,6 @@ class AfRr:
         self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
     ) -> dict[str, Any]:
         return {
-            "schema": "edge-agent/model/1",
-            "name": artifact,
-            "version": "0.1.0",
             "task": "ecg-rhythm",
             "labels": list(self.labels),
             "anchor": {"kind": "rr", "stride": STRIDE},
@@ -113,7 +110,6 @@ class AfRr:
                 "protocol": f"by patient: three fifths train, one validates, one is tested on; seed {seed}; data {facts['digest']}",
                 "command": f"edge-train data prepare {self.name} && edge-train fit {artifact} --seed {seed} && edge-train pack {artifact}",
             },
-            "minimum_agent_version": "0.1.0",
         }
 
 

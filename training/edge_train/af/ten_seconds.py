@@ -95,9 +95,6 @@ class Af10s:
         self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
     ) -> dict[str, Any]:
         return {
-            "schema": "edge-agent/model/1",
-            "name": artifact,
-            "version": "0.1.0",
             "task": "ecg-rhythm",
             "labels": list(self.labels),
             "anchor": {"kind": "slide", "stride_s": ASKED_S},
@@ -121,7 +118,6 @@ class Af10s:
                 "protocol": f"by recording: fold {facts.get('fold', TEST_FOLD)} of five is tested on; seed {seed}; data {facts['digest']}",
                 "command": f"edge-train data prepare {self.name} && edge-train fit {artifact} --seed {seed} && edge-train pack {artifact}",
             },
-            "minimum_agent_version": "0.1.0",
         }
 
 

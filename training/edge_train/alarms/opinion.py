@@ -154,8 +154,6 @@ def tflite(logistic: Logistic) -> bytes:
 
 def about(found: Examples, command: str) -> dict[str, Any]:
     return {
-        "schema": "edge-agent/model/1",
-        "name": NAME,
         "version": VERSION,
         "task": "alarm",
         "labels": list(LABELS),
@@ -170,7 +168,6 @@ def about(found: Examples, command: str) -> dict[str, Any]:
             f" record; data {found.digest}",
             "command": command,
         },
-        "minimum_agent_version": "0.1.0",
     }
 
 

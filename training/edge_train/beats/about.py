@@ -6,17 +6,13 @@ from typing import Any
 
 from edge_train.beats import inputs
 from edge_train.data import mitdb
-from edge_train.tasks import BEAT_ARTIFACT
 
 VERSION = "0.4.0"
-MINIMUM_AGENT = "0.1.0"
 
 
 def about(facts: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The manifest without ``files`` and ``golden``; ``facts`` is the prepared data's data.json."""
+    """As `edge_train.task.Task.about`."""
     return {
-        "schema": "edge-agent/model/1",
-        "name": BEAT_ARTIFACT,
         "version": VERSION,
         "task": "ecg-beat",
         "labels": list(mitdb.LABELS),
@@ -37,5 +33,4 @@ def about(facts: dict[str, Any], seed: int) -> dict[str, Any]:
             f" P waves (no labels of beats), its threshold by the mean of DS1's per-record F1; seed {seed}; data {facts['digest']}",
             "command": "make -C training results",
         },
-        "minimum_agent_version": MINIMUM_AGENT,
     }

@@ -166,9 +166,6 @@ class Beats187:
         self, artifact: str, facts: Mapping[str, Any], seed: int, thresholds: Mapping[str, float]
     ) -> dict[str, Any]:
         return {
-            "schema": "edge-agent/model/1",
-            "name": artifact,
-            "version": "0.1.0",
             "task": "other",
             "labels": list(self.labels),
             "anchor": {"kind": "beat"},
@@ -188,9 +185,8 @@ class Beats187:
                 "data": ["MIT-BIH Arrhythmia Database 1.0.0 (doi:10.13026/C2F305), all 48 records"],
                 "licence": "MIT-BIH: Open Data Commons Attribution License 1.0",
                 "protocol": f"{PROTOCOL}; seed {seed}; data {facts.get('digest', '')}",
-                "command": f"edge-train fit {self.name} --seed {seed} && edge-train pack {self.name}",
+                "command": f"edge-train fit {artifact} --seed {seed} && edge-train pack {artifact}",
             },
-            "minimum_agent_version": "0.1.0",
         }
 
 

@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise DataError(
             f"{manifest.name}: is asked about alarms, by numbers of evidence: it has no beat and no window to explain at --at"
         )
-    signal = read_signal(arguments.record, manifest.signal, arguments.channel)
+    signal = read_signal(arguments.record, manifest.signal, arguments.channel, remedy="; say which with --channel")
     near_s = NEAR_S["seconds" if arguments.at.endswith("s") else "sample"]
     cut = _cut(signal, manifest, _sample(arguments.at, signal), near_s)
     inputs = {name: rows[0] for name, rows in cut.inputs.items()}
@@ -89,16 +89,13 @@ def _opened(arguments: argparse.Namespace) -> Opened:
     if run_.task is None:
         raise DataError(f"{path}: not packed yet, so how it is fed is not known; run: edge-train pack")
     from edge_train.data import windows
+    from edge_train.packing.pack import unpacked
 
     where = places(arguments)
     split = windows.load(where.data(run_.task.name))
     about = run_.task.about(path.parent.name, split.facts, int(run_.facts["seed"]), run_.facts["thresholds"])
-    blank = {
-        "golden": {"file": "golden.npz", "tolerance": 1.0},
-        "files": {"model.tflite": "0" * 64, "golden.npz": "0" * 64},
-    }
     return Opened(
-        path, path.name, run_.model, run_.labels, Manifest.model_validate(about | blank), None, run_.task, run_.facts
+        path, path.name, run_.model, run_.labels, unpacked(about, path.parent.name), None, run_.task, run_.facts
     )
 
 

@@ -68,6 +68,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
+    if not arguments.corrections.is_dir():  # before TensorFlow is loaded, which takes its time
+        raise DataError(f"{arguments.corrections}: there is no such folder of corrections (see docs/review.md: export)")
     from edge_train.data.cutting import saturated
     from edge_train.finetuning import corrections, finetune
     from edge_train.finetuning.general import general

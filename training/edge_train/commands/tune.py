@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import time
 from pathlib import Path
-from types import FrameType
 
 from edge_train.errors import DataError
 from edge_train.places import add_places, add_settings, add_task, chosen, places
@@ -82,7 +80,6 @@ def run(arguments: argparse.Namespace) -> None:
         )
         ends = None if arguments.minutes is None else time.monotonic() + 60 * arguments.minutes
         bound = Bound(arguments.trials, ends)
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
             if arguments.ray is None:
                 search(study, split, bound, _say, report.write)
@@ -104,7 +101,3 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _say(text: str) -> None:
     print(text, flush=True)
-
-
-def _interrupt(_: int, __: FrameType | None) -> None:
-    raise KeyboardInterrupt

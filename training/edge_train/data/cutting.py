@@ -54,8 +54,8 @@ class Cut:
         return int(self.sample.size)
 
 
-def read_signal(path: Path, kind: str, channel: str | None = None) -> Signal:
-    """The channel so named, or the record's first of that kind."""
+def read_signal(path: Path, kind: str, channel: str | None = None, remedy: str = "") -> Signal:
+    """The channel so named, or the record's first of that kind; ``remedy`` is for whoever can name one."""
     try:
         recording = open_recording(path)
     except EdgeAgentError as error:
@@ -65,7 +65,7 @@ def read_signal(path: Path, kind: str, channel: str | None = None) -> Signal:
         names = list(info.named(kind)) if channel is None else [channel]  # type: ignore[arg-type]  # a manifest's kinds are Kinds
         there = [signal.name for signal in info.signals]
         if not names:
-            raise DataError(f"{path}: no {kind} among its channels ({', '.join(there)}); say which with --channel")
+            raise DataError(f"{path}: no {kind} among its channels ({', '.join(there)}){remedy}")
         if names[0] not in there:
             raise DataError(f"{path}: no channel {names[0]!r}; there are: {', '.join(there)}")
         index = info.index[names[0]]

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from edge_agent.annotation_files.mit import AAMI, CLASSES
 from edge_train.arrays import Floats, Ints
 from edge_train.errors import DataError
 
-LABELS = ("N", "S", "V", "F", "Q")
-_MEMBERS = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
-AAMI = {symbol: label for label, symbols in _MEMBERS.items() for symbol in symbols}
-"""MIT-BIH annotation code to AAMI class (ANSI/AAMI EC57)."""
+LABELS = CLASSES
 _DS1 = "101 106 108 109 112 114 115 116 118 119 122 124 201 203 205 207 208 209 215 220 223 230"
 DS1 = _DS1.split()
 _DS2 = "100 103 105 111 113 117 121 123 200 202 210 212 213 214 219 221 222 228 231 232 233 234"

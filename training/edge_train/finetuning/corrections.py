@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.annotation_files.mit import AAMI
 from edge_agent.inference.manifest import Manifest
 from edge_agent.sources.base import guess_kind
 from edge_train.arrays import Ints
 from edge_train.data import artf
 from edge_train.data.cutting import Cut, Signal, as_windows, at_beats, read_signal, sliding, stretch_of
 from edge_train.data.icmplus import LEAST_MARKED_S
-from edge_train.data.mitdb import AAMI
 from edge_train.data.windows import Windows, join
 from edge_train.errors import DataError
 

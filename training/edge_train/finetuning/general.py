@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from edge_agent.annotation_files.mit import AAMI
 from edge_agent.inference.manifest import Manifest
 from edge_train.arrays import Floats
 from edge_train.beats.model import representative
 from edge_train.beats.prepare import load_prepared
 from edge_train.data import windows
 from edge_train.data.cutting import Signal, as_windows, at_beats
-from edge_train.data.mitdb import AAMI, DS2, read_record
+from edge_train.data.mitdb import DS2, read_record
 from edge_train.data.windows import Windows, join
 from edge_train.errors import DataError
 from edge_train.files import whole_file

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from edge_agent.inference.artifact import input_size, load, open_engine, verify
 from edge_agent.inference.engine import CpuEngine
-from edge_agent.inference.manifest import Manifest
+from edge_agent.inference.manifest import SCHEMA, Manifest
 from edge_agent.section import first_in_words
 from edge_train.arrays import Floats
 from edge_train.errors import DataError
@@ -80,9 +80,22 @@ def golden_cases(tflite: bytes, shown: Mapping[str, Floats], many: int = 32) -> 
     return {name: rows[kept] for name, rows in shown.items()}
 
 
+def whole(about: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """A manifest but for ``files`` and ``golden``: what a task says of its model, and around it what stands in each."""
+    manifest = {"schema": SCHEMA, "name": name, "version": "0.1.0", **about}
+    manifest.setdefault("minimum_agent_version", "0.1.0")
+    return manifest
+
+
+def unpacked(about: Mapping[str, Any], name: str) -> Manifest:
+    """How a model is fed that has no files yet."""
+    files = dict.fromkeys(("model.tflite", "golden.npz"), "0" * 64)
+    return Manifest.model_validate(whole(about, name) | {"golden": {"tolerance": 1.0}, "files": files})
+
+
 def pack(
     tflite: bytes,
-    about: dict[str, Any],
+    about: Mapping[str, Any],
     golden: dict[str, Floats],
     folder: Path,
     *,
@@ -92,11 +105,11 @@ def pack(
 ) -> dict[str, Any]:
     """Write the artifact into ``folder``, which is replaced as a whole once the daemon's own loader has opened the new one.
 
-    ``about`` is the manifest without ``files`` and ``golden``; ``golden`` holds an array per input (first axis: cases).
+    ``about`` is what `whole` makes a manifest of; ``golden`` holds an array per input (first axis: cases).
     ``card``: the model card; without one, the card that was there stays. ``key``: an Ed25519 private key that signs the
     manifest. ``extra``: files more, such as ``model_edgetpu.tflite``. The same arguments give the same bytes.
     """
-    if about.get("name") != folder.name:
+    if about.get("name", folder.name) != folder.name:
         raise DataError(
             f"{folder}: the manifest names the model {about.get('name')!r}; the daemon wants the folder so named"
         )
@@ -105,7 +118,7 @@ def pack(
     reference = Reference(tflite)
     contents: dict[str, bytes] = {"model.tflite": tflite, **(extra or {})}
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    manifest = about | {
+    manifest = whole(about, folder.name) | {
         "golden": {"file": "golden.npz", "tolerance": TOLERANCE_LSB * reference.lsb},
         "files": {"golden.npz": "0" * 64, **digests},
     }
