@@ -45,7 +45,7 @@ hooks: $(BIN)/.dev  ## lint and types before every commit of this clone (pre-com
 docs-check: $(BIN)/.dev  ## the commands of README and docs, as they stand (PAGE=docs/mqtt.md: one page; ALSO=internet: these too)
 	$(BIN)/python -m tools.docs_check $(PAGE) $(if $(ALSO),--also $(ALSO))
 
-figures: $(BIN)/.dev  ## measure what README and docs quote and write it there; stopped, it goes on (ONLY=delay,start ARGS='--list')
+figures: $(BIN)/.dev  ## measure what README and docs quote and write it there (an hour); stopped, it goes on (ARGS=--dry-run, --again, --heavy; ONLY=delay,start)
 	$(BIN)/python -m tools.figures $(if $(ONLY),--only $(ONLY)) $(ARGS)
 
 schemas: $(BIN)/.dev  ## write docs/schema/ from edge_agent/events.py

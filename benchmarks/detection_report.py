@@ -350,13 +350,16 @@ def picture(result: Mapping[str, Any], path: Path) -> bool:
         right.margins(x=0.25, y=0.1)
         right.set_xlabel("CPU seconds per hour of ECG, one core")
         right.set_ylabel("detection error rate, %")
-        right.set_title("cost against accuracy (hollow: whole record at once)")
+        right.set_title("cost against accuracy (squares, hollow dots: the whole record at once)")
     for axis in axes[0]:
         axis.grid(visible=True, which="both", color="0.92")
-        plain = import_module("matplotlib.ticker").FormatStrFormatter("%g")
-        for scale in (axis.yaxis, axis.xaxis) if axis.get_xscale() == "log" else (axis.yaxis,):
-            scale.set_major_formatter(plain)
-            scale.set_minor_formatter(plain)
+        ticker = import_module("matplotlib.ticker")
+        plain = ticker.FormatStrFormatter("%g")
+        axis.yaxis.set_major_formatter(plain)
+        axis.yaxis.set_minor_formatter(plain)
+        if axis.get_xscale() == "log":  # decades: numbers between them would lie on one another
+            axis.xaxis.set_major_formatter(plain)
+            axis.xaxis.set_minor_formatter(ticker.NullFormatter())
         axis.tick_params(which="minor", labelsize=7)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

@@ -12,7 +12,7 @@ import pytest
 from edge_agent.outputs import sinks
 from edge_agent.sources.boards import registry
 from tests.spine import ROOT
-from tools import figures
+from tools import measures, quotes
 from tools.pages import PageFault, commands
 from tools.place import pages
 
@@ -77,12 +77,12 @@ def test_make_targets_that_are_named_are_there() -> None:
 
 
 def test_pages_quote_what_was_measured() -> None:
-    assert figures.faults(figures.registry(), figures.kept()) == []
+    assert quotes.faults(measures.registry(), quotes.kept()) == []
 
 
 def test_the_list_of_figures_is_whole() -> None:
-    listed = figures.LISTED.read_text(encoding="utf-8")
-    assert all(f"| {measure.name} | `" in listed for measure in figures.registry()), "make figures ARGS=--write"
+    listed = quotes.LISTED.read_text(encoding="utf-8")
+    assert all(f"| {measure.name} | `" in listed for measure in measures.registry()), "make figures ARGS=--write"
 
 
 def test_every_board_stands_in_the_document() -> None:
@@ -169,13 +169,13 @@ def test_a_page_with_a_command_that_fails_fails(tmp_path: Path) -> None:
 
 def test_figures_are_written_where_they_are_quoted(tmp_path: Path) -> None:
     page = page_of(tmp_path, "F1 <!--= a -->1<!--/--> %, <!--= b -->2<!--/-->\n<!--= t -->\n| old |\n<!--/-->\n")
-    assert figures.write({"a": "99.9", "t": "| new |\n| rows |"}, [page]) == [page]
+    assert quotes.write({"a": "99.9", "t": "| new |\n| rows |"}, [page]) == [page]
     assert (
         page.read_text()
         == "F1 <!--= a -->99.9<!--/--> %, <!--= b -->2<!--/-->\n<!--= t -->\n| new |\n| rows |\n<!--/-->\n"
     )
-    assert figures.write({"a": "99.9"}, [page]) == []
-    assert [(name, text) for _, name, text in figures.quoted([page])] == [
+    assert quotes.write({"a": "99.9"}, [page]) == []
+    assert [(name, text) for _, name, text in quotes.quoted([page])] == [
         ("a", "99.9"),
         ("b", "2"),
         ("t", "| new |\n| rows |"),
@@ -183,11 +183,9 @@ def test_figures_are_written_where_they_are_quoted(tmp_path: Path) -> None:
 
 
 def test_a_figure_that_cannot_be_read_is_a_fault() -> None:
-    measure = figures.Measure(
-        "m", "true", {"a": ("r['x']", ".1f"), "b": ("find(r'(\\d+) us')", ".0f")}, 1, None, "-", (0,), ()
-    )
-    assert figures.values(measure, {"x": 2.04}, "it took 1,234 us".replace(",", "")) == {"a": "2.0", "b": "1234"}
-    with pytest.raises(figures.FigureFault, match="KeyError"):
-        figures.values(measure, {}, "5 us")
-    with pytest.raises(figures.FigureFault, match="nothing printed"):
-        figures.values(measure, {"x": 1}, "")
+    measure = measures.Measure("m", "true", {"a": ("r['x']", ".1f"), "b": ("find(r'(\\d+) us')", ".0f")}, 1, result="-")
+    assert measures.values(measure, {"x": 2.04}, "it took 1,234 us".replace(",", "")) == {"a": "2.0", "b": "1234"}
+    with pytest.raises(measures.FigureFault, match="KeyError"):
+        measures.values(measure, {}, "5 us")
+    with pytest.raises(measures.FigureFault, match="nothing printed"):
+        measures.values(measure, {"x": 1}, "")

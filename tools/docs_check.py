@@ -27,7 +27,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.figures import registry
+from tools.measures import registry
 from tools.pages import REASONS, Command, PageFault, commands
 from tools.place import ROOT, environment, is_there, pages, shared, shims
 
