@@ -72,17 +72,17 @@ SCREEN = tuple(f"{BOARDS}screen.py::test_{name}" for name in (
 ))  # fmt: skip
 GROUPS: dict[str, tuple[Target, ...]] = {
     "rules": _rules(
-        ("arrest", "arrest_edges arrest"),
+        ("arrest", "arrest_edges arrest rules_limits"),
         ("atrial", "rules_edges rhythm"),
         ("base", "rules_edges arrest_edges"),
         ("fibrillation", "fibrillation_edges fibrillation"),
         ("pressure", "pressure_alarms_edges pressure_rules"),
         ("rate", "rules_edges rate"),
         ("technical", "pressure_alarms_edges technical"),
-        ("unlike", "unlike_edges unlike"),
+        ("unlike", "unlike_edges unlike rules_limits"),
         ("unmoved", "unlike_edges unlike"),
         ("ventricular", "ventricular_edges ventricular unlike"),
-        ("witness", "rules_edges arrest_edges pressure_alarms_edges rate"),
+        ("witness", "rules_edges rules_limits arrest_edges pressure_alarms_edges rate"),
     ),
     "outbox": tuple(
         Target(
@@ -100,9 +100,9 @@ GROUPS: dict[str, tuple[Target, ...]] = {
         )
     ),
     "detectors": (
-        Target("edge_agent/signal/qrs_reference.py", (f"{SIGNAL}qrs_twins.py",)),
+        Target("edge_agent/signal/qrs_reference.py", tuple(f"{SIGNAL}qrs_{name}.py" for name in ("twins", "decisions", "to_the_sample"))),
         Target("edge_agent/signal/qrs_design.py", (f"{SIGNAL}qrs_design.py", f"{SIGNAL}qrs_twins.py")),
-        Target("edge_agent/signal/pressure.py", (f"{SIGNAL}pressure_edges.py", f"{SIGNAL}pressure.py")),
+        Target("edge_agent/signal/pressure.py", tuple(f"{SIGNAL}pressure{name}.py" for name in ("_times", "_edges", ""))),
         Target("edge_agent/signal/pulse_rules.py", (f"{SIGNAL}pressure_edges.py",)),
     ),
 }  # fmt: skip

@@ -19,7 +19,7 @@ from benchmarks.mutants_run import ROOT, Mutant, Outcome, allowance, attempt, in
 FOLDER = ROOT / "edge_agent" / "signal"
 GROUP = "kernel"
 SOURCE = "edge_agent/signal/_kernel.c"
-TESTS = ("tests/signal/test_qrs_twins.py",)
+TESTS = tuple(f"tests/signal/test_qrs_{name}.py" for name in ("twins", "decisions", "to_the_sample"))
 SWAPS = {
     "+": ("-",), "-": ("+",), "*": ("/",), "/": ("*",), "<": ("<=", ">="), "<=": ("<", ">"), ">": (">=", "<="), ">=": (">", "<"),
     "==": ("!=",), "!=": ("==",), "&&": ("||",), "||": ("&&",), "+=": ("-=",), "-=": ("+=",), "*=": ("/=",), "++": ("--",),

@@ -248,3 +248,38 @@ def test_what_was_put_is_judged_by_the_new_clock_in_the_same_step(box: Outbox, c
     clock.go_on(3)
     box.expire()
     assert numbers(box) == []
+
+
+def test_a_step_and_an_age_in_one(box: Outbox, clock: Clock) -> None:
+    """What is too old goes in the same step in which the clock is set, and what is not stays, whichever way it is set."""
+    for number, way in ((1, 10_000), (3, -10_000)):
+        box.write([parcel(number), parcel(number + 1)], [])
+        put_at(box, number, int(clock.day) - 3602)
+        put_at(box, number + 1, int(clock.day) - 3598)
+        clock.day += way
+        box.expire()
+        assert numbers(box) == [number + 1]
+        box.write([], [parcel(number + 1)])
+
+
+@pytest.mark.parametrize("name", ["beats", "events"])
+def test_an_expiry_that_fails_changes_nothing_and_stands_in_no_way(box: Outbox, clock: Clock, name: str) -> None:
+    box.write([parcel(1, BEATS), parcel(2, EVENTS)], [])
+    clock.go_on(4000)
+    box._db.execute(f"CREATE TRIGGER full BEFORE DELETE ON {name} BEGIN SELECT RAISE(ABORT, 'disk'); END")
+    with pytest.raises(sqlite3.DatabaseError, match="disk"):
+        box.expire()
+    assert (numbers(box), box.waiting, box.evicted) == ([1, 2], 2, {"beats": 0, "events": 0, "alarms": 0})
+    box._db.execute("DROP TRIGGER full")
+    box.write([parcel(3)], [])
+    box.expire()
+    assert numbers(box) == [3]
+
+
+def test_a_byte_too_many_after_the_least_important_are_gone_costs_one_more(tmp_path: Path) -> None:
+    box = Outbox(tmp_path / "dev.outbox", Bounds(max_bytes=1000, max_age_s=3600))
+    events = [parcel(number) for number in range(2, 10)]
+    box.write([parcel(1, BEATS), *events, parcel(10, ALARMS, size=77)], [])  # 1001: 901 without the beat
+    assert numbers(box) == [*range(3, 11)]
+    assert (box.used_bytes, box.evicted) == (801, {"beats": 1, "events": 1, "alarms": 0})
+    box.close()

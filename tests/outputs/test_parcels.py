@@ -256,6 +256,30 @@ def test_a_disk_that_cannot_be_read_is_waited_for_and_then_left(
     again.close()
 
 
+def test_a_disk_that_was_given_up_once_is_waited_for_again(
+    box: Outbox, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.ERROR)
+    monkeypatch.setattr(keeping, "IN_MEMORY", 1)
+    kept = Parcels(box)
+
+    def broken(after: int, limit: int) -> list[Parcel]:  # noqa: ARG001
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(box, "read", broken)
+    for times in (1, 2):
+        made(kept)
+        made(kept)
+        kept.bound(10)  # on the disk alone
+        assert kept.next(2) is None
+        clock.go_on(keeping.READ_PATIENCE_S - 0.125)
+        assert kept.next(2) is None
+        assert caplog.text.count("left for the next start") == times - 1
+        clock.go_on(0.125)
+        assert kept.next(2) is None
+        assert caplog.text.count("cannot be read") == caplog.text.count("left for the next start") == times
+
+
 def test_at_the_stop_what_was_not_taken_is_counted_and_said(box: Outbox, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR)
     kept = Parcels(box)

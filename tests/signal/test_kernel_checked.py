@@ -19,7 +19,9 @@ CHECKS = (
     "-fsanitize=bounds,integer-divide-by-zero,signed-integer-overflow,shift",
     "-fsanitize-undefined-trap-on-error",
 )
-TESTS = ("test_qrs_twins.py", "test_window_kernel.py", "test_measure_kernel.py")
+TESTS = tuple(
+    f"test_{name}.py" for name in ("qrs_twins", "qrs_decisions", "qrs_to_the_sample", "window_kernel", "measure_kernel")
+)
 RUN = """
 import importlib.machinery, importlib.util, sys
 import pytest

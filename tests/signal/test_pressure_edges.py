@@ -248,7 +248,7 @@ def test_at_the_end_a_pulse_of_three_tenths_of_a_second_is_said_and_a_shorter_on
         assert (pulses[-1].sample == foot) is said
 
 
-@pytest.mark.parametrize(("bump", "faint"), [(1.0, False), (4.0, True)])
+@pytest.mark.parametrize(("bump", "faint"), [(1.0, False), (2.0, False), (4.0, True)])
 def test_less_than_two_millimetres_are_no_faint_upstroke(bump: float, faint: bool) -> None:
     """However small the pulse: so much every line moves."""
     fs = 125.0

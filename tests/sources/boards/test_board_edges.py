@@ -36,6 +36,17 @@ def told(codec: Codec, data: bytes, samples: np.ndarray, step: int = 7) -> tuple
     return found, decoder.counters
 
 
+def test_what_is_beyond_24_bits_is_played_as_the_end_of_the_scale() -> None:
+    codec = registry.codec("cyton")
+    sent = np.full((len(codec.board.channels), 4), 1e9, np.float32) * np.array([1, -1, 1, -1], np.float32)
+    decoder = codec.frames()
+    data = codec.encoder().encode(sent)
+    got = np.concatenate([chunk.values for chunk in [*decoder.decode(data), *decoder.flush()]], axis=1)
+    scale = codec.board.channels[0].scale
+    ends = sorted(np.float32(one * scale) for one in (-(2**23), 2**23 - 1))
+    np.testing.assert_allclose(np.sort(got[0])[[0, 1, -2, -1]], np.repeat(ends, 2), rtol=1e-6)
+
+
 # -- numbered frames ----------------------------------------------------------------------------------------------------------
 
 
@@ -147,6 +158,16 @@ def test_after_a_long_time_of_noise_more_frames_are_asked_for() -> None:
     for noise, follow, comes in ((4, 3, True), (4, 2, False), (40, 5, False), (40, 6, True)):
         data = b"".join(frames[:20]) + b"\x55" * (8 * noise) + b"".join(frames[20 : 20 + follow])
         found, _ = told(codec, data, samples)
+        assert (len(found) > 1) is comes
+
+
+@pytest.mark.parametrize(("noise", "follow", "comes"), [(14, 3, True), (20, 5, False), (20, 6, True)])
+def test_how_long_a_fault_is_short_does_not_depend_on_the_cut(noise: int, follow: int, comes: bool) -> None:
+    """Half of those 16 frames' lengths have come, and been looked at, before the rest does."""
+    codec, samples, frames = played("bitalino")
+    data = b"".join(frames[:20]) + b"\x55" * (8 * noise) + b"".join(frames[20 : 20 + follow])
+    for step in (8 * 28, 8 * 25, 8 * 20 + 3, len(data)):
+        found, _ = told(codec, data, samples, step)
         assert (len(found) > 1) is comes
 
 
@@ -262,6 +283,10 @@ def test_a_wave_of_half_the_rate_stands_in_between() -> None:
     late = np.concatenate([chunk.values[1] for chunk in codec.frames().decode(data[29:])])
     assert np.isnan(late[0])  # nothing is known before the first
     assert late[1:].tolist() == [9, 9, 11, 11, 13]
+    for cut in range(29, len(data), 29):
+        in_two = codec.frames()
+        parts = [chunk.values[1] for part in (data[:cut], data[cut:]) for chunk in in_two.decode(part)]
+        assert np.concatenate(parts).tolist() == bioz.tolist()
     one_by_one = codec.frames()
     assert [
         float(one_by_one.decode(data[at : at + 29])[0].values[1, 0]) for at in range(0, len(data), 29)
