@@ -61,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    per_day: float
+    median: float
     low: float
     high: float
 
@@ -176,24 +176,23 @@ def judge(
     # A recording that is being written is one more for a while: what stays open is what the last tenth never goes below.
     last = warm[-tenth_of_them:]
     descriptors = [max(one.descriptors for one in warm[:half]), min(one.descriptors for one in last)]
-    drifts = {}
-    for name in STREAMS:
-        # Seconds of signal per second of wall clock, from the first warm look to the last, against the speed that was asked for.
-        signal_s = (warm[-1].samples[name] - warm[0].samples[name]) / FS
-        wall_s = warm[-1].at_s - warm[0].at_s
-        drifts[name] = (signal_s / speed - wall_s) * 1000 * 3600 / wall_s
+    # Of the signal's time at the speed that was asked for, against the wall's. Health is said once a second, so that a look may be a second
+    # old: over all pairs of looks that cancels out, between the first and the last it does not.
+    at_s = np.array([one.at_s for one in warm])
+    signal_s = {name: np.array([one.samples[name] for one in warm]) / FS / speed for name in STREAMS}
+    drifts = {name: 1000 * slope(at_s / 3600, own - at_s).median for name, own in signal_s.items()}
     tenth = looks[-1].at_s / 10
     ages = [
         np.array([ms for at, ms in late if low <= at - began < low + tenth] or [math.nan])
         for low in (tenth, looks[-1].at_s - tenth)
     ]
     p99 = [float(np.percentile(part, 99)) for part in ages]
-    # Health is said once a second: over a short run, that alone is a drift.
+    # Over a short run that second is a drift by itself.
     allowed_ms = max(DRIFT_MS_PER_HOUR, 2000 * 3600 / (warm[-1].at_s - warm[0].at_s))
     broken = []
     if growth.low > GROWTH_MB_PER_DAY and rise_mb > STEP_MB:
         broken.append(
-            f"memory grows by {growth.per_day:.2f} MB per simulated day (95 %: {growth.low:.2f} to {growth.high:.2f})"
+            f"memory grows by {growth.median:.2f} MB per simulated day (95 %: {growth.low:.2f} to {growth.high:.2f})"
         )
     if descriptors[1] > descriptors[0]:
         broken.append(f"descriptors: {descriptors[0]}, then {descriptors[1]}")

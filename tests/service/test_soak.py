@@ -81,8 +81,22 @@ def test_days_are_those_whose_samples_went_through() -> None:
         replace(one, samples={name: n // 2 for name, n in one.samples.items()}) for one in looks(growth_mb_per_day=2.0)
     ]
     found = judge(starved, late(), HEALTH, 0.0, SPEED)
-    assert found["growth_mb_per_simulated_day"]["per_day"] == pytest.approx(4.0, abs=0.2)
+    assert found["growth_mb_per_simulated_day"]["median"] == pytest.approx(4.0, abs=0.2)
     assert found["simulated_h"] == pytest.approx(found["asked_h"] / 2, rel=0.01)
+
+
+def test_health_that_is_old_by_chance_is_no_drift() -> None:
+    """It is said once a second: the first look may be at one that is fresh, the last at one that is a second old."""
+    chance = np.random.default_rng(2)
+    some = looks(minutes=90, every_s=5)
+    ages = [0.0, *chance.uniform(0, 1, len(some) - 2), 1.0]
+    ages[len(some) // 4 + 1] = 0.0
+    some = [
+        replace(one, samples={name: n - round(age * FS * SPEED) for name, n in one.samples.items()})
+        for one, age in zip(some, ages, strict=True)
+    ]
+    drifts = judge(some, late(), HEALTH, 0.0, SPEED)["drift_ms_per_hour"]
+    assert all(abs(ms) < 100 for ms in drifts.values())
 
 
 def test_lost_messages_are_said() -> None:
@@ -94,5 +108,5 @@ def test_the_slope_is_no_victim_of_one_look() -> None:
     values = 80 + 0.5 * days
     values[50] = 500.0
     found = slope(days, values)
-    assert found.per_day == pytest.approx(0.5)
+    assert found.median == pytest.approx(0.5)
     assert found.low <= 0.5 <= found.high
