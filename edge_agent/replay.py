@@ -13,6 +13,7 @@ from edge_agent import events
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.clock import RecordedClock
 from edge_agent.config import StreamConfig
+from edge_agent.errors import SourceBroken
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
@@ -67,6 +68,8 @@ class Summary:
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     """Of each model; an abstention is under ABSTAINED."""
     alarms: Counter[str] = field(default_factory=Counter)
+    broken: SourceBroken | None = None
+    """Why it ended early: the rest is of what came before."""
 
     def see(self, event: events.Event) -> None:
         match event:
@@ -161,8 +164,9 @@ def replay(
     annotations: Path | None = None,
     on_event: Callable[[events.Event], Any] | None = None,
     show_progress: bool | None = None,
+    partly: bool = False,
 ) -> Summary:
-    """Replay one recording; ``speed`` None is as fast as it goes."""
+    """Replay one recording; ``speed`` None is as fast as it goes; ``partly``: of one that is cut off what there is, no error."""
     recording, info = open_for_replay(path, settings, fs=fs, all_leads=all_leads)
     stream = stream_name(path)
     writer = AnnotationWriter(info.named("ecg")) if annotations is not None else None
@@ -174,7 +178,7 @@ def replay(
         blocks = _paced(recording, recording.info, speed, progress, began)
         if info.fs != recording.info.fs:
             blocks = blocks_at_rate(recording.info, blocks, info.fs)
-        for event in run_blocks(info, blocks, judge, settings, stream):
+        for event in run_blocks(info, _until_broken(blocks, summary), judge, settings, stream):
             summary.see(event)
             if on_event is not None:
                 on_event(event)
@@ -185,6 +189,8 @@ def replay(
         summary.wall_s = time.monotonic() - began
         if writer is not None and annotations is not None:
             writer.write(record_name(path), info.fs, annotations)
+        if summary.broken is not None and not partly:
+            raise summary.broken
     finally:
         progress.close()
         recording.close()
@@ -201,6 +207,17 @@ def _paced(
             time.sleep(max(0.0, began + done / speed - time.monotonic()))
         yield block
         progress.step(done, f"{done / max(1e-6, time.monotonic() - began):6.0f}x")
+
+
+def _until_broken(blocks: Iterator[Block], summary: Summary) -> Iterator[Block]:
+    """What comes before the damage is worth having: its messages, its annotations and its line."""
+    end_s = 0.0
+    try:
+        for block in blocks:
+            yield block
+            end_s = block.end / block.fs
+    except SourceBroken as error:
+        summary.broken, summary.seconds = error, end_s
 
 
 def distinct(records: Sequence[Path]) -> list[Path]:

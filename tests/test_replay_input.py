@@ -14,7 +14,9 @@ import pytest
 from edge_agent import config
 from edge_agent.cli import main
 from edge_agent.commands.replay import print_summaries
-from edge_agent.replay import Summary, distinct
+from edge_agent.errors import SourceBroken
+from edge_agent.inference.judge import Judge
+from edge_agent.replay import Settings, Summary, distinct, replay
 from tests.conftest import ROOT
 
 
@@ -158,3 +160,25 @@ def test_events_to_the_standard_output_and_every_lead_with_a_configuration(
     summary = Summary("a", 1.0, 1.0, labels={"one": Counter(N=2, abstained=1), "two": Counter(N=3)})
     print_summaries([summary])
     assert capsys.readouterr().out.rstrip().endswith("none; one N:2 abstained:1; two N:3")
+
+
+def test_of_a_record_that_is_cut_off_the_summary_tells_what_was_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    t = np.arange(20 * 250) / 250
+    lead = 1000 * np.exp(-((((t % 0.8) - 0.4) / 0.02) ** 2)) + 20 * np.sin(t)
+    for name in ("cut", "whole"):
+        Path(f"{name}.hea").write_text(f"{name} 1 250 5000\n{name}.dat 16 1000/mV 16 0 0 0 0 II\n", encoding="ascii")
+        lead[: 4100 if name == "cut" else 5000].astype("<i2").tofile(f"{name}.dat")
+    asked = ["replay", "cut", "whole", "--models", "none", "--events", "e.jsonl", "--annotations", "out"]
+    assert main(asked) == 1
+    said, error = capsys.readouterr()
+    rows = {line.split()[0]: line.split() for line in said.splitlines()[1:]}
+    assert (rows["cut"][1], rows["whole"][1]) == ("0:16", "0:20")  # the last whole second
+    assert 18 <= int(rows["cut"][3]) < int(rows["whole"][3])
+    assert "cut: cannot be read at sample 4000" in error
+    assert "fetch the record again" in error
+    assert Path("out/cut.edge").stat().st_size > 18
+    with pytest.raises(SourceBroken):
+        replay(Path("cut"), Judge({}), Settings(models=()), show_progress=False)

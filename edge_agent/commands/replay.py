@@ -98,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
                     events_file=events_file,
                     annotations=arguments.annotations,
                     show_progress=False if arguments.quiet else None,
+                    partly=True,
                 )
             )
         if events_file is not None:
@@ -105,6 +106,12 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         with contextlib.redirect_stdout(sys.stderr) if str(arguments.events) == "-" else contextlib.nullcontext():
             print_summaries(summaries)
+    broken = [one for one in summaries if one.broken is not None]
+    for one in broken[:-1]:
+        print(f"edge-agent: {lines(str(one.broken))}", file=sys.stderr, flush=True)
+    if broken and broken[-1].broken is not None:
+        sys.stdout.flush()
+        raise broken[-1].broken
     return 0
 
 

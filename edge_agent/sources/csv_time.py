@@ -14,6 +14,17 @@ from edge_agent.sources.recording import Run, runs_of
 
 Times = NDArray[np.float64]
 
+
+class FallsBack(SourceError):
+    """Times that do not rise, and at which row."""
+
+    __str__ = SourceError.__str__
+
+    def __init__(self, what: str, row: int, *, remedy: str) -> None:
+        super().__init__(what, remedy=remedy)
+        self.row = row
+
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EPOCH_S = (5e8, 5e9)
 """Numbers that can be seconds since 1970: 1985 to 2128."""
@@ -83,10 +94,16 @@ def _measured(times: Times, where: str) -> tuple[float, tuple[Run, ...]]:
     if steps.size == 0:
         raise SourceError(
             f"{where}: has one row, and no rate can be told from that",
-            remedy="was it fetched whole? or give it: --fs 250",
+            remedy="was it fetched whole? or give it: --fs RATE",
         )
-    if not np.isfinite(steps).all() or (steps <= 0).any():
-        raise SourceError(f"{where}: its time column does not rise steadily", remedy="give the rate instead: --fs 250")
+    rising = steps > 0
+    if not rising.all():
+        rate = _rate_given(steps[rising])
+        raise FallsBack(
+            f"{where}: its time column does not rise steadily",
+            int(np.argmin(rising)) + 1,
+            remedy=f"mend it, or give the rate instead: {rate}",
+        )
     holes = np.flatnonzero(steps > HOLE * float(np.mean(np.sort(steps)[: max(1, steps.size * 9 // 10)])))
     edges = np.concatenate([[0], holes + 1, [times.size]])
     firsts, lengths = edges[:-1], np.diff(edges)
@@ -101,10 +118,16 @@ def _measured(times: Times, where: str) -> tuple[float, tuple[Run, ...]]:
     if not fs or within.size == 0 or float(within.max()) > HOLE or uneven or holes.size > 0.02 * steps.size + 1:
         raise SourceError(
             f"{where}: its time column is uneven (steps from {float(steps.min()):.4g} to {float(steps.max()):.4g} s)",
-            remedy="resample it evenly, or give the rate to ignore the times: --fs 250",
+            remedy=f"resample it evenly, or give the rate to ignore the times: {_rate_given(steps)}",
         )
     # A whole number if it counts the same samples from end to end: the rest is the rounding of the times.
     whole = round(fs)
     if whole and abs(float(spans.sum()) * whole - counted) < 1 + 0.5 * holes.size:
         fs = float(whole)
     return fs, runs_of((times[firsts] - times[0]).tolist(), lengths.tolist(), fs)
+
+
+def _rate_given(steps: Times) -> str:
+    """The option, with the rate that the times suggest where they do."""
+    rate = 1 / float(np.median(steps)) if steps.size else 0.0
+    return f"--fs {rate:.4g} (by their median step)" if 1 <= rate < 1e5 else "--fs RATE"

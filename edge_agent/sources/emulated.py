@@ -44,7 +44,7 @@ def options_for(name: str, **given: Any) -> dict[str, Any]:
         options.setdefault("ecg_mv", 1 / COUNTS_PER_MV[name])
     if name == "bitalino" and "ecg" not in options:
         first = sorted(options.get("inputs", (1, 2, 3, 4, 5, 6)))[0]
-        options["ecg"] = (f"A{2 if 2 in options.get('inputs', (2,)) else first}",)
+        options["ecg"] = [f"A{2 if 2 in options.get('inputs', (2,)) else first}"]
     return options
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from edge_agent.sources.stanza import board_stanza, lines_stanza
 TEXT_BAUD = 9600
 """Sketches that print a line per sample."""
 ANSWER_S = 2.0
+BURST_S = 0.5
+BACKLOG = 1.5
+"""So many times what comes in as long later on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,15 +94,28 @@ def _bauds(port: str) -> list[int]:
 
 def _listen(line: serial.Serial, baud: int, seconds: float) -> Heard:
     data = b""
-    first = last = 0.0
+    arrivals: list[tuple[float, int]] = []
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         more = line.read(max(1, min(4096, line.in_waiting)))
         if more:
-            last = time.monotonic()
-            first = first or last
+            arrivals.append((time.monotonic(), len(more)))
             data += more
-    return Heard(baud, data, last - first, tuple(recognise.recognise(data, last - first)))
+    heard_s = arrivals[-1][0] - arrivals[0][0] if arrivals else 0.0
+    return Heard(baud, data, heard_s, tuple(recognise.recognise(data, settled_s(arrivals))))
+
+
+def settled_s(arrivals: Sequence[tuple[float, int]]) -> float:
+    """How long so many bytes take: (time, bytes) of each read. A backlog that was waiting comes at once, and says nothing of the rate."""
+    if not arrivals:
+        return 0.0
+    first, last = arrivals[0][0], arrivals[-1][0]
+    early = [one for one in arrivals if one[0] <= first + BURST_S]
+    at_once, rest = sum(count for _, count in early), sum(count for _, count in arrivals[len(early) :])
+    settled = last - early[-1][0]
+    if settled < BURST_S or not rest or at_once < BACKLOG * BURST_S * rest / settled:
+        return last - first
+    return (at_once + rest) * settled / rest
 
 
 def _started(line: serial.Serial, seconds: float, baud: int | None) -> list[Heard]:

@@ -47,7 +47,7 @@ class MqttSamples:
         self._raw_info: Info | None = None
         self._connected = threading.Event()
         self._refusal = ""
-        self._frames = {"frames_good": 0, "frames_bad": 0, "overruns": 0}
+        self._frames = {"frames_good": 0, "frames_bad": 0, "overruns": 0, "values_implausible": 0}
         self._sequencers: Counts = {"duplicates": 0, "reordered": 0, "samples_lost": 0}
         self._sequencer: Sequencer | None = None
         self._kept: tuple[RawBlock, int] | None = None
@@ -142,6 +142,7 @@ class MqttSamples:
                 log.warning("%s: not a block: %s", self._config.topic, error)
             return
         self._frames["frames_good"] += 1
+        self._frames["values_implausible"] += block.implausible
         try:
             self._queue.put_nowait((block, now_ns))
         except queue.Full:

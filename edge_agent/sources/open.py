@@ -153,7 +153,9 @@ def try_source(stream: StreamConfig) -> None:
 
 
 def _as_long_as_it_says(source: FileSource) -> None:
-    """A file that was cut off reads well until its end."""
+    """A file that was cut off reads well until its end; text was read whole when it was opened."""
+    if source.path.suffix.lower() in TEXT_ENDINGS:
+        return
     recording = open_recording(source.path, fs=source.fs)
     try:
         last = recording.runs[-1][1] - 1

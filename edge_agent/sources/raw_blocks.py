@@ -81,6 +81,8 @@ class RawBlock:
     values: Samples
     """(channels, samples)."""
     lead_off: frozenset[str] = frozenset()
+    implausible: int = 0
+    """Numbers that are infinite or greater than a float32 can be: given up as missing. NaN says itself that there is no value."""
 
     @property
     def end(self) -> int:
@@ -172,10 +174,12 @@ def _binary(payload: bytes, info: Info) -> RawBlock:
     if kind == FLOAT32:
         numbers = np.frombuffer(payload, "<f4", offset=begin).reshape(samples, channels).T
         values = np.where(np.isfinite(numbers), numbers, np.nan).astype(np.float32)
+        implausible = int(np.isinf(numbers).sum())
     else:
         values = counts_to_units(payload, begin, _factors(payload[HEAD.size : begin]), samples)
+        implausible = 0
     lead_off = frozenset(name for i, name in enumerate(info.names) if off >> i & 1) if off else frozenset()
-    return RawBlock(seq, first, session, np.ascontiguousarray(values), lead_off)
+    return RawBlock(seq, first, session, np.ascontiguousarray(values), lead_off, implausible)
 
 
 def counts_to_units(
@@ -224,8 +228,9 @@ def _from_json(payload: bytes, info: Info) -> RawBlock:
         raise BadBlock("its channels are not of one length")
     with np.errstate(over="ignore"):
         values = np.array(rows, np.float64).astype(np.float32)
+    implausible = int(np.isinf(values).sum())
     values[~np.isfinite(values)] = np.nan
-    return RawBlock(seq % (1 << 32), first, session, values, lead_off & set(info.names))
+    return RawBlock(seq % (1 << 32), first, session, values, lead_off & set(info.names), implausible)
 
 
 def _json(payload: bytes) -> dict[str, Any]:

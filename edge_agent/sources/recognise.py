@@ -22,8 +22,17 @@ from edge_agent.sources.boards.base import Codec, Decoder
 LEAST_FRAMES = 5
 LEAST_SHARE = 0.5
 """Of the bytes, in good frames."""
+LEAST_LINES = 0.2
+"""Of the lines: a byte in ten wrong leaves that many of a dozen characters. No frames of bytes read as numbers line by line."""
+MOST_STRANGE = 0.15
+"""Of the bytes, in text."""
+DAMAGED_LINES = 0.02
+LEAST_OFTEN = 3
+"""A word that means something is said again."""
 USUAL_RATES = (50, 100, 125, 128, 200, 250, 256, 360, 400, 500, 512, 1000)
 _NEAR = 0.05
+_SPOILT = 0.1
+"""Of the lines: cut ones lose nothing but their ends, and a few of those."""
 _BOUNDS = {
     "heart_rate": (0, 350),
     "resp_rate": (0, 120),
@@ -32,6 +41,7 @@ _BOUNDS = {
     "rr_ms": (0, 10_000),
 }
 _SEPARATORS = {"\t": "tab", ",": ",", ";": ";", " ": "blank"}
+_LETTERS = re.compile(r"[A-Za-z]")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -212,24 +222,34 @@ def _warnings(codec: Codec, values: Samples, measured: float | None, fs: float) 
 def recognise_lines(data: bytes, seconds: float) -> Likely | None:
     """Numbers in lines: which separator, how many columns, which of them are signals."""
     text = data.translate(None, bytes(range(0x20, 0x7F)) + b"\t\r\n")
-    if len(data) < 20 or len(text) > 0.02 * len(data):
+    if len(data) < 20 or len(text) > MOST_STRANGE * len(data):
         return None
     lines = [line.strip() for line in data.decode("ascii", "replace").split("\n")[1:-1]]
     lines = [line for line in lines if line]
     rows, separator = max(
         (_rows(lines, mark) for mark in _SEPARATORS), key=lambda found: (len(found[0]), found[1] != " ")
     )
-    if len(rows) < LEAST_FRAMES or len(rows) < LEAST_SHARE * len(lines):
+    if len(rows) < LEAST_FRAMES or len(rows) < LEAST_LINES * len(lines):
         return None
     table = np.array(rows)
-    words = Counter(line for line in lines if not _NUMBER.match(line) and len(line) < 8)
-    count = len(rows) + sum(words.values())
+    often_said = Counter(line for line in lines if not _NUMBER.match(line) and len(line) < 8 and line.isascii())
+    words = Counter({word: often for word, often in often_said.items() if often >= LEAST_OFTEN})
+    prose = sum(len(_LETTERS.findall(line)) > len(line) / 2 for line in lines if line not in words)
+    count = len(lines) - prose  # damaged ones were samples, too: the rate is that of the line ends
+    damaged = count - len(rows) - sum(words.values())
     measured = count / seconds if seconds > 0.5 else None
-    fs = float(min(USUAL_RATES, key=lambda rate: abs(np.log(rate / measured)))) if measured else 250.0
+    spoilt = damaged / count
+    # Damage takes line ends, too, and adds hardly any: then the rate is no lower than what was counted.
+    usual = [rate for rate in USUAL_RATES if measured and (spoilt < _SPOILT or rate >= (1 - _NEAR) * measured)]
+    fs = float(min(usual or USUAL_RATES, key=lambda rate: abs(np.log(rate / measured)))) if measured else 250.0
     columns, warnings = _columns(table)
-    if measured and abs(measured / fs - 1) > _NEAR:
+    if measured and not -_NEAR - (spoilt / 4 if spoilt >= _SPOILT else 0.0) <= measured / fs - 1 <= _NEAR:
         fs = float(round(measured))
         warnings.append(f"{measured:.1f} lines/s is no usual rate: a loop with a delay in it drifts")
+    if damaged > DAMAGED_LINES * count:
+        warnings.append(
+            f"{damaged} of {count} lines are cut or damaged: look at the cable, the baud, and whether the board sends faster than its line"
+        )
     if words:
         word, often = words.most_common(1)[0]
         warnings.append(f"{often} lines say {word!r}: if that means a lead is off, add lead_off = [{word!r}]")
@@ -241,8 +261,8 @@ def recognise_lines(data: bytes, seconds: float) -> Likely | None:
         fs,
         measured,
         len(rows),
-        len(lines) - count,
-        count / len(lines),
+        len(lines) - count + damaged,
+        (count - damaged) / len(lines),
         1.0,
         columns=tuple(columns),
         separator=_SEPARATORS[separator],

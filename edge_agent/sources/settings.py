@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from edge_agent.section import Host, Section, valid_host
+from edge_agent.section import DiskPath, Host, Section, valid_host
 
 
 def _valid_port(port: str) -> str:
@@ -39,7 +39,7 @@ class SimulatedSource(Section):
     type: Literal["simulated"]
     fs: float = Field(default=250.0, ge=100, le=1000, description="Samples per second.")
     channels: list[Literal["II", "V", "ABP", "PLETH"]] = Field(default=["II", "V", "ABP", "PLETH"], min_length=1)
-    script: Path | Literal["demo", "sinus"] = Field(
+    script: DiskPath | Literal["demo", "sinus"] = Field(
         default="sinus", description="'demo', 'sinus', or a TOML file of [[episodes]] tables."
     )
     seed: int = Field(default=0, ge=0)
@@ -62,7 +62,7 @@ class FileSource(Section):
     """A recording, paced or as fast as it goes."""
 
     type: Literal["file"]
-    path: Path = Field(description="WFDB record (without extension), .csv, .edf, .bdf, or .hdf5 of ICM+.")
+    path: DiskPath = Field(description="WFDB record (without extension), .csv, .edf, .bdf, or .hdf5 of ICM+.")
     speed: Annotated[float, Field(gt=0, le=1000)] | Literal["max"] = Field(
         default=1.0, description="Recorded seconds per second, or 'max': as fast as detection and models go."
     )

@@ -302,11 +302,26 @@ def test_blocks_of_a_sensor_come_in_order_and_each_once(form: Callable[[RawBlock
                 "frames_good": 10,
                 "frames_bad": 1,
                 "overruns": 0,
+                "values_implausible": 0,
                 "duplicates": 2,
                 "reordered": 1,
                 "samples_lost": 3 * N,
             }
             assert "silent: ward/bed1/raw" in str(taken.failed())
+
+
+def test_values_of_a_sensor_that_cannot_be_are_counted(broker: Broker) -> None:
+    with sensing(broker.port) as sensor:
+        sensor.say("ward/bed1/raw/info", encode_info(INFO), retain=True)
+        source = open_mqtt(mqtt(broker.port))
+        with taking(source) as taken:
+            sensor.say(
+                "ward/bed1/raw", b'{"seq": 0, "first": 0, "values": {"II": [1e300, 1.0], "ABP": [Infinity, null]}}'
+            )
+            wait_for(lambda: taken.count == 2, "the block")
+            np.testing.assert_allclose(taken.values, [[np.nan, 0.001], [np.nan, np.nan]])
+            assert source.counters()["values_implausible"] == 2
+            taken.failed()
 
 
 def test_a_sensor_that_starts_anew_and_one_that_changes(broker: Broker) -> None:

@@ -251,3 +251,15 @@ def test_the_compiled_half_gives_the_bits_of_the_plain_one(channels: int, begin:
     for wrong in (49, 51):
         with pytest.raises(ValueError, match="do not fit"):
             counts_to_units(payload, begin, factors, wrong, compiled=True)
+
+
+def test_numbers_that_cannot_be_are_no_values_and_are_counted() -> None:
+    text = b'{"seq": 1, "first": 0, "values": {"II": [0.5, 1e300, Infinity], "ABP": [null, NaN, -1e39]}}'
+    found = decode(text, INFO)
+    np.testing.assert_array_equal(found.values, np.array([[0.5, np.nan, np.nan], [np.nan] * 3], np.float32))
+    assert found.implausible == 3  # null and NaN say themselves that there is none
+    given = np.array([[0.5, np.inf, np.nan], [80.0, -np.inf, 90.0]], np.float32)
+    exact = decode(encode_binary(RawBlock(1, 0, 5, given), INFO), INFO)
+    np.testing.assert_array_equal(exact.values, np.where(np.isinf(given), np.nan, given))
+    assert exact.implausible == 2
+    assert decode(encode_binary(block(), INFO), INFO).implausible == 0

@@ -92,6 +92,46 @@ def test_one_column_and_its_word_for_a_lead_off() -> None:
     assert any("lead_off = [" in warning for warning in found.warnings)
 
 
+def heard(rng: np.random.Generator) -> list[str]:
+    """250 lines a second, two columns."""
+    wave = 0.05 * rng.normal(size=1250) + np.exp(-(((np.arange(1250) % 200 - 100) / 4) ** 2))
+    return [f"{value:.3f},{90 + 30 * np.sin(at / 40):.1f}" for at, value in enumerate(wave)]
+
+
+def test_cut_lines_count_for_the_rate_and_are_warned_of() -> None:
+    rng = np.random.default_rng(1)
+    lines = heard(rng)
+    cut = [line[: rng.integers(1, 5)] if rng.random() < 0.2 else line for line in lines]
+    (found,) = recognise("\r\n".join(cut).encode(), SECONDS)
+    assert found.measured_fs == pytest.approx(250, rel=0.01)
+    assert found.fs == 250
+    assert found.frames_good < 1050
+    assert any("lines are cut or damaged" in warning for warning in found.warnings)
+    (whole,) = recognise("\r\n".join(lines).encode(), SECONDS)
+    assert whole.warnings == ()
+
+
+def test_a_line_with_a_tenth_of_random_bytes_is_still_lines() -> None:
+    rng = np.random.default_rng(2)
+    data = np.frombuffer("\r\n".join(heard(rng)).encode(), np.uint8).copy()
+    bad = rng.random(data.size) < 0.1
+    data[bad] = rng.integers(0, 256, int(bad.sum()))
+    (found,) = recognise(data.tobytes(), SECONDS)
+    assert (found.name, found.fs, len(found.columns)) == ("lines of text", 250, 2)
+    assert any("lines are cut or damaged" in warning for warning in found.warnings)
+    assert not any("lead_off" in warning for warning in found.warnings)
+
+
+def test_a_backlog_says_nothing_of_the_rate() -> None:
+    steady = [(10 + at / 10, 250) for at in range(51)]
+    assert listen.settled_s(steady) == pytest.approx(5.0)
+    assert listen.settled_s([(10.0, 5000), *steady]) == pytest.approx((5000 + 51 * 250) / 2500, rel=0.01)
+    spread = [(10 + at / 100, 200) for at in range(30)]  # as fast as the line carries it
+    assert listen.settled_s([*spread, *steady[3:]]) == pytest.approx((6000 + 48 * 250) / 2500, rel=0.01)
+    assert listen.settled_s([(10.0, 100)]) == 0.0
+    assert listen.settled_s([]) == 0.0
+
+
 # -- through a tty ---------------------------------------------------------------------------------------------------
 
 

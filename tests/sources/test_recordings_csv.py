@@ -55,13 +55,13 @@ def test_delimiters(tmp_path: Path, delimiter: str, header: list[str]) -> None:
 def test_columns_lined_up_with_blanks(write: Callable[..., Path]) -> None:
     rows = "\n".join(f"{i / 100:8.3f} {i:6d}" for i in range(100))
     recording = open_recording(write(rows, "a.txt"), fs=100)
-    assert len(recording.info.signals) == 2  # without a header no column is known to be the time
+    np.testing.assert_array_equal(whole(recording), [np.arange(100)])  # what rises steadily is the time
     np.testing.assert_array_equal(open_recording(write("t II\n" + rows, "b.txt")).read(0, 100), [np.arange(100)])
 
 
 def test_without_a_header_the_rate_must_be_given(write: Callable[..., Path]) -> None:
     path = write("1\n2\n3\n")
-    assert "--fs 250" in refused(path)
+    assert "--fs RATE" in refused(path)
     recording = open_recording(path, fs=250)
     assert [(signal.name, signal.kind) for signal in recording.info.signals] == [("ECG", "ecg")]
     np.testing.assert_array_equal(whole(recording), [[1, 2, 3]])
@@ -118,7 +118,8 @@ def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
         ("II,V\n1,2\n1,low\n", "line 3: 'low' is not a number"),
         ("II,V\n\n1,2\n\n1,low\n", "line 5: 'low' is not a number"),  # as an editor counts them
         ("1\n2\nx\n", "line 3: 'x' is not a number"),
-        ("time,II\n0,1\n0,1\n", "time column does not rise"),
+        ("time,II\n0,1\n0,1\n", "time column does not rise steadily: not at line 3"),
+        ("time,II\n\n0,1\n\n0.004,1\n0.002,1\n", "not at line 6"),  # as an editor counts them
         ("time,II\n0,1\n\n0.1,1\nnan,1\n", "line 5: 'nan' is not a time (column 'time')"),
         ("time;II\n0;1\n0.1;1\n-;1\n0.3;1\n", "line 4: '-' is not a time (column 'time')"),
         ("time,II\n0:02:10.000,1\n0:02:75.000,1\n", "line 3: '0:02:75.000' is not a time"),

@@ -206,6 +206,13 @@ def test_expected_alarms(episode: Episode, sure: set[str]) -> None:
     assert expected(Episode(), episode)[1][0] == sure
 
 
+@pytest.mark.parametrize("rhythm", ["vf", "vflutter"])
+def test_a_fibrillation_is_no_asystole(rhythm: str) -> None:
+    sure, perhaps = expected(Episode(), Episode("x", 40, rhythm))[1]
+    assert sure == {"ventricular_fibrillation"}
+    assert "asystole" not in perhaps
+
+
 def test_a_condition_adds_up_over_episodes() -> None:
     half = Episode("x", 30, "af")
     assert [sure for sure, _ in expected(half, half, Episode(), half)] == [

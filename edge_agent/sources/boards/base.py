@@ -94,6 +94,12 @@ class Counters:
     values_implausible: int = 0
     """Given up by the screen: samples that no ECG has (`screen`)."""
 
+    def lose(self, samples: int, *, exact: bool) -> None:
+        if exact:
+            self.samples_lost += samples
+        else:
+            self.samples_lost_estimated += samples
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -135,10 +135,7 @@ class BitalinoDecoder:
         return [self._chunk(run) for run in self._frames.flush()]
 
     def _chunk(self, run: Run) -> Chunk:
-        if run.lost_exact:
-            self.counters.samples_lost += run.lost_before
-        else:
-            self.counters.samples_lost_estimated += run.lost_before
+        self.counters.lose(run.lost_before, exact=run.lost_exact)
         channels = self._board.channels
         digital = int(run.frames[-1, -2]) >> 4
         self.numbers.update(I1=digital >> 3 & 1, I2=digital >> 2 & 1, O1=digital >> 1 & 1, O2=digital & 1)

@@ -141,10 +141,7 @@ class CytonDecoder:
             return [chunk for run in runs for chunk in self._pairs(run)]
         chunks: list[Chunk] = []
         for run in runs:
-            if run.lost_exact:
-                self.counters.samples_lost += run.lost_before
-            else:
-                self.counters.samples_lost_estimated += run.lost_before
+            self.counters.lose(run.lost_before, exact=run.lost_exact)
             chunks.append(self._chunk(values(run.frames).T, run.lost_before, run.lost_exact))
         return chunks
 
@@ -172,10 +169,7 @@ class CytonDecoder:
             return []
         missing, exact = first - self._delivered - 1, self._lost_exact
         self._delivered, self._lost_exact = first + pairs - 1, True
-        if exact:
-            self.counters.samples_lost += missing
-        else:
-            self.counters.samples_lost_estimated += missing
+        self.counters.lose(missing, exact=exact)
         rows = values(frames[: 2 * pairs]).reshape(pairs, 16).T
         return [self._chunk(rows, missing, exact)]
 
