@@ -171,7 +171,7 @@ def test_a_name_that_the_system_refuses(run: Run, tmp_path: Path) -> None:
         ("none.edf", ("none.edf", "no such file")),
         ("empty.csv", ("empty.csv", "the file is empty")),
         ("wide.csv", ("wide.csv", "line 1 is longer than 65536 characters")),
-        ("a.csv", ("a.csv", "no time column", "--fs 250")),
+        ("a.csv", ("a.csv", "no time column", "--fs RATE")),
     ],
 )
 def test_replay_of_what_cannot_be_read(record: str, words: tuple[str, ...], run: Run, tmp_path: Path) -> None:

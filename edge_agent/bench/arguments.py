@@ -39,7 +39,11 @@ def build_parser() -> argparse.ArgumentParser:
     _add_run(commands.add_parser("run", help="measure and write reports; the command may be left out"))
     compare = commands.add_parser("compare", help="reports side by side: ratios, and whether they mean anything")
     compare.add_argument(
-        "reports", nargs="+", type=Path, metavar="REPORT.json", help="the first is what others are held against"
+        "reports",
+        nargs="+",
+        type=Path,
+        metavar="REPORT.json",
+        help="or a folder of them; the first is what others are held against",
     )
     compare.add_argument(
         "--fail-if", action="append", type=_limit, default=[], metavar="METRIC:+N%",
@@ -185,7 +189,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
             limit_ms=arguments.limit_ms,
         ),
         configuration=arguments.config,
-        inference=InferenceConfig() if arguments.config is None else load(arguments.config).inference,
+        inference=InferenceConfig() if arguments.config is None else load(arguments.config, streams=False).inference,
         out=arguments.out,
     )
 

@@ -43,9 +43,9 @@ def _with_command(argv: Sequence[str]) -> list[str]:
 
 def _run(arguments: argparse.Namespace) -> int:
     from edge_agent.bench import page, plots, png, table
-    from edge_agent.bench.board import Board
     from edge_agent.bench.method import Session
     from edge_agent.bench.run import run
+    from edge_agent.hardware import Hardware
 
     if arguments.png:
         png.possible()
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     before = signal.signal(signal.SIGINT, stop)
     valid, checks = True, []
     try:
-        for report, path in run(plan(arguments), session, Board(), lambda text: print(text, file=sys.stderr)):
+        for report, path in run(plan(arguments), session, Hardware(), lambda text: print(text, file=sys.stderr)):
             for text in table.tables(report):
                 print(f"{lines(text)}\n")
             if arguments.html:
@@ -88,12 +88,17 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _listed(paths: Sequence[Path]) -> list[Path]:
+    """A folder stands for the reports in it."""
+    return [one for path in paths for one in (sorted(path.glob("*.json")) if path.is_dir() else ()) or [path]]
+
+
 def _compare(arguments: argparse.Namespace) -> int:
     from edge_agent.bench import page
     from edge_agent.bench.compare import compare, exceeded, pairs
     from edge_agent.bench.files import read
 
-    reports = [read(path) for path in arguments.reports]
+    reports = [read(path) for path in _listed(arguments.reports)]
     if not pairs(reports):
         raise ReportError(
             f"nothing is in more than one of the {len(reports)} reports: nothing was compared",
@@ -115,7 +120,7 @@ def _publish(arguments: argparse.Namespace) -> int:
     from edge_agent.bench.fleet import publish
 
     newest: dict[tuple[str, str], BenchSummary] = {}
-    for path in arguments.reports:
+    for path in _listed(arguments.reports):
         report = read(path).report
         if report is None:
             raise ReportError(f"{path}: of the earlier schema: it compares, but cannot be published")
@@ -123,7 +128,7 @@ def _publish(arguments: argparse.Namespace) -> int:
         before = newest.setdefault((one.device, one.model), one)
         if one.time >= before.time:  # reports/*.json has a day's second before its first
             newest[one.device, one.model] = one
-    for topic in publish(config.load(arguments.config).mqtt, list(newest.values())):
+    for topic in publish(config.load(arguments.config, streams=False, table="mqtt").mqtt, list(newest.values())):
         print(topic)
     return 0
 
@@ -135,7 +140,7 @@ def _collect(arguments: argparse.Namespace) -> int:
 
     if arguments.png is not None:
         png.possible()
-    found, damaged = collect(config.load(arguments.config).mqtt)
+    found, damaged = collect(config.load(arguments.config, streams=False, table="mqtt").mqtt)
     for text in damaged:
         print(f"edge-bench: passed over: {plain(text)}", file=sys.stderr)
     if not found:
@@ -156,7 +161,7 @@ def _page(arguments: argparse.Namespace) -> int:
     if arguments.out.suffix.lower() == ".png":
         png.possible()
     reports = []
-    for path in arguments.reports:
+    for path in _listed(arguments.reports):
         report = read(path).report
         if report is None:
             raise ReportError(f"{path}: of the earlier schema: it holds nothing to be drawn")

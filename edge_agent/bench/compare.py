@@ -55,6 +55,10 @@ class Pair:
     def what(self) -> str:
         return f"{self.model}: {self.other.scenario} {self.other.name}"
 
+    @property
+    def sides(self) -> tuple[tuple[Read, Row], tuple[Read, Row]]:
+        return (self.base_of, self.base), (self.other_of, self.other)
+
     def ratio(self, metric: str) -> float | None:
         before, after = self.base.us.get(metric), self.other.us.get(metric)
         return after / before if before and after is not None else None
@@ -158,7 +162,8 @@ def _other_figures(one: Pair) -> Iterator[tuple[str, str, str]]:
 
 
 def exceeded(reports: Sequence[Read], limits: Sequence[Limit]) -> list[str]:
-    """Each limit that is passed, in words; that nothing could be held against it is said too: a gate must not open for want of figures."""
+    """Each limit that is passed, in words; that nothing could be held against it, or what is INVALID, is said too:
+    a gate must not open for want of figures."""
     said = []
     found = list(pairs(reports))
     for limit in limits:
@@ -167,7 +172,10 @@ def exceeded(reports: Sequence[Read], limits: Sequence[Limit]) -> list[str]:
     for one in found:
         for limit in limits:
             ratio = one.ratio(limit.metric)
-            if ratio is not None and ratio > limit.most:
+            invalid = [of.path.name for of, row in one.sides if not row.valid]
+            if ratio is not None and invalid:
+                said.append(f"{one.what}: {limit.metric} proves nothing: INVALID in {' and '.join(invalid)}")
+            elif ratio is not None and ratio > limit.most:
                 said.append(
                     f"{one.what} ({one.other_of.path.name}): {limit.metric} is {100 * (ratio - 1):+.1f} %, "
                     f"allowed +{100 * (limit.most - 1):g} %"

@@ -17,10 +17,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent import __version__
-from edge_agent.bench.board import NOW_BITS, THROTTLE_BITS, Board, Times
+from edge_agent.bench import edge_tpus
 from edge_agent.bench.report import Environment, Scenario, State
 from edge_agent.config import default_device
 from edge_agent.errors import EngineError
+from edge_agent.hardware import NOW_BITS, THROTTLE_BITS, Hardware, Times
 from edge_agent.inference.engine import find_runtime
 from edge_agent.process.memory import resident_mb
 
@@ -53,12 +54,12 @@ def runtime() -> str | None:
 def environment(
     device: str | None = None,
     *,
-    board: Board | None = None,
+    board: Hardware | None = None,
     models: Mapping[str, str] | None = None,
     configuration: Path | None = None,
 ) -> Environment:
-    board = board or Board()
-    delegate = board.delegate()
+    board = board or Hardware()
+    delegate = edge_tpus.delegate(board)
     said = board.ask([sys.executable, "-c", _ASK_LIBRARY, delegate]) if delegate is not None else None
     try:
         digest = None if configuration is None else hashlib.sha256(configuration.read_bytes()).hexdigest()
@@ -85,8 +86,8 @@ def environment(
         runtime=runtime(),
         delegate=delegate,
         libedgetpu=said.strip() or None if said is not None else None,
-        tpu_clock=board.tpu_clock(),
-        tpus=board.tpus(),
+        tpu_clock=edge_tpus.tpu_clock(board),
+        tpus=edge_tpus.tpus(board),
         temperature_c=board.temperatures_c(),
         throttled_before=throttled,
         throttled_after=throttled,
@@ -102,11 +103,11 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def state(board: Board, at_s: float) -> State:
+def state(board: Hardware, at_s: float) -> State:
     """One moment of a soak."""
     throttled = board.throttled()
     now = {name for bit, name in THROTTLE_BITS.items() if bit < NOW_BITS}
-    hot = [tpu.temperature_c for tpu in board.tpus() or () if tpu.temperature_c is not None]
+    hot = [tpu.temperature_c for tpu in edge_tpus.tpus(board) or () if tpu.temperature_c is not None]
     return State(
         at_s=at_s,
         temperature_c=board.temperatures_c(),
@@ -131,7 +132,7 @@ class Conditions:
     utc_ns: int
 
     @staticmethod
-    def now(board: Board) -> Conditions:
+    def now(board: Hardware) -> Conditions:
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         return Conditions(
             throttled=board.throttled(),
@@ -144,7 +145,7 @@ class Conditions:
 
 
 def reasons(
-    scenario: Scenario, before: Conditions, after: Conditions, board: Board, *, own_children_s: float = 0.0
+    scenario: Scenario, before: Conditions, after: Conditions, board: Hardware, *, own_children_s: float = 0.0
 ) -> list[str]:
     """Why a scenario that ran between the two is not to be believed. ``own_children_s``: of processes that still run."""
     found = []

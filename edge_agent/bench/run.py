@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from edge_agent.bench import files
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import agreement
 from edge_agent.bench.environment import environment
 from edge_agent.bench.method import Method, Session
@@ -19,6 +18,7 @@ from edge_agent.bench.variants import Variant, variants
 from edge_agent.bench.windows import data_file
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import ArtifactError, EngineError
+from edge_agent.hardware import Hardware
 from edge_agent.inference.engine import find_runtime
 from edge_agent.inference.judge import LoadedModel, by_default, load_models, model_names, shipped_models
 
@@ -52,7 +52,7 @@ class Plan:
 Say = Callable[[str], None]
 
 
-def run(plan: Plan, session: Session, board: Board, say: Say) -> Iterator[tuple[Report, Path]]:
+def run(plan: Plan, session: Session, board: Hardware, say: Say) -> Iterator[tuple[Report, Path]]:
     """Reports as they become whole; after Ctrl-C the one that was being measured, marked, and no more."""
     folder = plan.models_dir or plan.inference.models_dir or shipped_models()
     if plan.data is not None and not plan.data.exists():
@@ -103,7 +103,7 @@ def _int8(model: LoadedModel, say: Say) -> bool:
 
 
 def _of_model(
-    plan: Plan, name: str, model: LoadedModel, session: Session, board: Board, say: Say
+    plan: Plan, name: str, model: LoadedModel, session: Session, board: Hardware, say: Say
 ) -> Iterator[tuple[Report, Path]]:
     results: list[Result] = []
     with variants(model.artifact, plan.inference) as (found, choice):
@@ -122,7 +122,7 @@ def _of_model(
 
 
 def _measure(
-    plan: Plan, scenario: Scenario, variant: Variant, session: Session, board: Board, say: Say
+    plan: Plan, scenario: Scenario, variant: Variant, session: Session, board: Hardware, say: Say
 ) -> Sequence[Result]:
     method = plan.method
     match scenario:
@@ -142,7 +142,7 @@ def _measure(
             return [accuracy.accuracy(variant, data, method, session, board, most=plan.most_windows)]
 
 
-def _of_agent(plan: Plan, models: Mapping[str, LoadedModel], session: Session, board: Board) -> list[Result]:
+def _of_agent(plan: Plan, models: Mapping[str, LoadedModel], session: Session, board: Hardware) -> list[Result]:
     results: list[Result] = []
     wanted = models if plan.models is not None else by_default(models)
     if "streams" in plan.scenarios:
@@ -162,7 +162,7 @@ def _written(
     results: list[Result],
     choice: Choice | None,
     models: Mapping[str, LoadedModel],
-    board: Board,
+    board: Hardware,
 ) -> tuple[Report, Path]:
     digests = {name: one.artifact.digest for name, one in models.items()}
     around = environment(plan.device, board=board, models=digests, configuration=plan.configuration)

@@ -93,7 +93,7 @@ def _on_tpu(artifact: Artifact, compiled: bytes, settings: InferenceConfig) -> t
     missing = devices.missing(tpu.sysfs, device)
     if missing is not None:
         raise EdgeAgentError(missing)
-    where = str(artifact.folder / "model_edgetpu.tflite")
+    where = artifact.edgetpu_path
     began = time.perf_counter_ns()
     process = TpuProcess(tpu.python)
     try:

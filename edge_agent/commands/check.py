@@ -1,14 +1,16 @@
 """``check``: all that is wrong with a configuration, as far as one mistake does not hide another.
 
 What is wrong with the tables comes first. A value that is wrong stands aside then (its default takes its place), so that the files, the
-models and the recordings that the rest names are looked at, too; what hangs on that value is not asked about. Nothing more can be said
-of a file that is no TOML, or where something is missing that has no default.
+models and the recordings that the rest names are looked at, too; what hangs on that value is not asked about. Each stream is read for
+itself, so that one that cannot be read hides nothing of the others. Nothing more can be said of a file that is no TOML.
 """
 
 from __future__ import annotations
 
+import copy
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from edge_agent import config
-from edge_agent.config import Config, StreamConfig
+from edge_agent.config import SOURCES, Config, StreamConfig
+from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.asked_for import missing
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
@@ -27,8 +30,10 @@ from edge_agent.signal.detectors import make_detector
 from edge_agent.sources.open import try_source
 
 USUAL_FS = 250.0
-ROUNDS = 3
+ROUNDS = 4
 """A value that stood aside may uncover what belongs together."""
+Named = tuple[str, StreamConfig]
+"""A stream, and its place as a person would point at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +45,12 @@ class Good:
 
 def check(path: Path) -> Good:
     """ConfigError with every problem there is, each with its place."""
-    settings, found = _as_far_as_it_goes(path)
-    if settings is None:
-        raise ConfigError(path, found)
+    settings, streams, found = _as_far_as_it_goes(path)
     models: dict[str, LoadedModel] = {}
     if not any(problem.startswith("inference.") for problem in found):
-        models, wrong = _models(settings, found)
+        models, wrong = _models(settings, streams, found)
         found += wrong
-    for where, stream in _named(settings):
+    for where, stream in streams:
         found += _stream(stream, where, [one.removeprefix(where) for one in found if one.startswith(where)])
     warnings = list(
         missing(settings.inference, {name: one.artifact.edgetpu is not None for name, one in models.items()})
@@ -69,58 +72,97 @@ def check(path: Path) -> Good:
     return Good(len(settings.stream), tuple(models), tuple(warnings))
 
 
-def _as_far_as_it_goes(path: Path) -> tuple[Config | None, list[str]]:
-    """None: no more can be said than these problems."""
+def _as_far_as_it_goes(path: Path) -> tuple[Config, list[Named], list[str]]:
+    """The settings, those streams that can be read at all, and what is wrong so far."""
     try:
-        return config.load(path), []
+        settings = config.load(path)
+        return settings, [(_where(number, one.name), one) for number, one in enumerate(settings.stream)], []
     except ConfigError as error:
         found = list(error.problems)
     data = config.parsed(path)
+    tables = data["stream"] if isinstance(data.get("stream"), list) else []
+    rest, more = _mended({**data, "stream": [_stand_in(0)]}, path.parent)
+    streams: dict[int, StreamConfig] = {}
+    for number in range(len(tables)):
+        alone: list[Any] = [_stand_in(one) for one in range(len(tables))]
+        alone[number] = tables[number]
+        read, uncovered = _mended({"stream": alone}, path.parent)
+        if read is not None:
+            streams[number] = read.stream[number]
+            more += uncovered
+    more += [f"stream: {one}" for one in config.clashes(list(streams.values()))]
+    found += [one for one in more if not any(one.removeprefix("stream: ") in said for said in found)]
+    settings = rest if rest is not None else Config.model_validate({"stream": [_stand_in(0)]})
+    settings = settings.model_copy(update={"stream": list(streams.values())}).anchored(path.parent.resolve())
+    places = [_where(number, tables[number].get("name")) for number in streams]
+    return settings, list(zip(places, settings.stream, strict=True)), found
+
+
+def _where(number: int, name: str | None) -> str:
+    return f"stream[{number}]" + (f" ({name})" if name else "")
+
+
+def _stand_in(number: int, name: str = "(stand-in {})") -> dict[str, Any]:
+    return {"name": name.format(number), "source": {"type": "simulated"}}
+
+
+def _mended(data: dict[str, Any], folder: Path) -> tuple[Config | None, list[str]]:
+    """With what is wrong set aside, and what that uncovers: values that belong together and do not, files that are not there.
+    None: nothing stands in for what is wrong."""
+    data = copy.deepcopy(data)
+    aside: set[str] = set()
+    found: list[str] = []
     for _ in range(ROUNDS):
         try:
             settings = Config.model_validate(data)
         except ValidationError as error:
-            if not _set_aside(data, error):
-                return None, found
-            continue
-        found += [one for one in config.missing_files(settings, path.parent) if one not in found]
-        return settings.anchored(path.parent.resolve()), found
-    return None, found
+            found += _of_what_stands(problems(error, data, Tables(Config, StreamConfig, SOURCES)), aside)
+            if not _set_aside(data, error, aside):
+                return None, []
+        else:
+            return settings, found + _of_what_stands(config.missing_files(settings, folder), aside)
+    return None, []
 
 
-def _set_aside(data: dict[str, Any], error: ValidationError) -> bool:
+def _of_what_stands(found: Iterable[str], aside: set[str]) -> list[str]:
+    """Without what names a value that stood aside: it may be about its stand-in."""
+    hanging = re.compile(rf"\b(?:{'|'.join(map(re.escape, aside))})\b") if aside else None
+    return [re.sub(r" \(\(nameless \d+\)\)", "", one) for one in found if hanging is None or not hanging.search(one)]
+
+
+def _set_aside(data: dict[str, Any], error: ValidationError, aside: set[str]) -> bool:
     """False where a value has nothing to stand in for it."""
-    doomed: list[tuple[dict[str, Any], str]] = []
+    doomed: list[tuple[dict[str, Any], str, int]] = []
     for one in error.errors():
         here: Any = data
         last: tuple[dict[str, Any], str] | None = None
+        number = 0
         for part in one["loc"]:
             if isinstance(here, dict) and isinstance(part, str) and part in here:
                 last = (here, part)
                 here = here[part]
-                if part == "source":
-                    break
             elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-                here = here[part]
-        if last is None or last[1] == "stream" or (one["type"] == "missing" and last[1] != "source"):
+                number, here = part, here[part]
+        if last is None:
             return False
-        doomed.append(last)
-    for table, key in doomed:
-        if key == "source":
-            table[key] = {"type": "simulated"}
+        if last[1] == "stream":  # of a stream itself: it has no name, no source, or is no table
+            missing = str(one["loc"][-1])
+            if not isinstance(here, dict) or missing not in ("name", "source"):
+                return False
+            last = (here, missing)
+        doomed.append((*last, number))
+    for table, key, number in doomed:
+        aside.add(key)
+        if key in ("name", "source"):
+            table[key] = _stand_in(number, "(nameless {})")[key]
         else:
             table.pop(key, None)
     return True
 
 
-def _named(settings: Config) -> Iterator[tuple[str, StreamConfig]]:
-    for number, stream in enumerate(settings.stream):
-        yield f"stream[{number}] ({stream.name})", stream
-
-
-def _models(settings: Config, found: list[str]) -> tuple[dict[str, LoadedModel], list[str]]:
+def _models(settings: Config, named: Sequence[Named], found: list[str]) -> tuple[dict[str, LoadedModel], list[str]]:
     """Those that run, and what is wrong with the others, each with the streams that name it."""
-    streams = [(f"{where}.models", stream) for where, stream in _named(settings)]
+    streams = [(f"{where}.models", stream) for where, stream in named]
     sound = [(where, stream) for where, stream in streams if not any(one.startswith(where) for one in found)]
     opened: dict[str, LoadedModel] = {}
     wrong: list[str] = []

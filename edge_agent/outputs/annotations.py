@@ -15,14 +15,14 @@ import numpy as np
 
 from edge_agent.errors import OutputError
 from edge_agent.events import Beat, Event, Quality, Rhythm, Verdict
+from edge_agent.journey import UNREADABLE
+from edge_agent.outputs.segment import ANNOTATOR
 from edge_agent.sources.recording import missing_library
 
 log = logging.getLogger(__name__)
 
-ANNOTATOR = "edge"
 UNCLASSIFIED = "Q"
 CODES = {"N": "N", "S": "S", "V": "V", "F": "F", "Q": "Q"}
-UNREADABLE = frozenset({"lead_off", "flat"})
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ from edge_agent.events import (
     Verdict,
 )
 from edge_agent.outputs import sinks
-from edge_agent.outputs.home_assistant import discovery
+from edge_agent.outputs.home_assistant import Announced, Kinds
 from edge_agent.outputs.in_order import InOrder
 from edge_agent.outputs.jsonl import JsonLines
 from edge_agent.outputs.latency import LatencyBook
@@ -71,7 +71,10 @@ class Outputs:
             self._requests = Requests(f"{base}/{device}", answer, lambda *said: self.mqtt.once(*said))
         listen = dict(self._requests.listen) if self._requests is not None else {}
         at_home = settings.home_assistant
+        self._home: Announced | None = None
         if at_home.enabled:
+            streams = [stream.name for stream in settings.stream]
+            self._home = Announced(at_home.prefix, base, device, streams, lambda *said: self.mqtt.retain(*said))
             listen[f"{at_home.prefix}/status"] = self._home_assistant_said
         self.mqtt = MqttPublisher(
             settings.mqtt,
@@ -79,13 +82,13 @@ class Outputs:
             outbox,
             latency=self.latency,
             listen=listen,
+            recall=(self._home.recall, self._home.once_was) if self._home is not None else None,
             beats_wait_s=settings.outbox.beats_wait_s,
         )
         thin = settings.outbox.beats_offline == "summary" and settings.mqtt.qos_beats == 1
         self._thinner = Thinner(lambda: self.mqtt.connected) if thin else None
-        if at_home.enabled:
-            streams = [stream.name for stream in settings.stream]
-            self.mqtt.retain(*discovery(at_home.prefix, base, device, streams))
+        if self._home is not None:
+            self._home.say()  # the first of what is retained: it comes before the states
 
     def start(self) -> None:
         for sink in self._sinks.values():
@@ -95,6 +98,11 @@ class Outputs:
         if self._requests is not None:
             self._requests.start()
         self.mqtt.start()
+
+    def announce(self, streams: Kinds) -> None:
+        """What channels the streams have, as far as that is known."""
+        if self._home is not None:
+            self._home.now(streams)
 
     def event(self, event: Event) -> None:
         if isinstance(event, Alarm):

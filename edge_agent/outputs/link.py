@@ -54,16 +54,18 @@ class Link:
         on_up: Callable[[], None],
         on_acknowledged: Callable[[int, int, int], None],
         listen: Mapping[str, Callable[[str, bytes], None]],
+        recall: tuple[str, Callable[[str, bytes], None]] | None = None,
     ) -> None:
         """``offline`` is the will, ``online`` the birth: one topic for both, because MQTT keeps order per topic only.
         ``on_up`` sets ``up`` itself, in one step with its own note of it. ``on_acknowledged``: which connection, which message,
         and the broker's reason (128 and more: refused). ``listen``: topics to subscribe to at every connect, and who is told;
-        a last part ``+`` stands for any."""
+        a last part ``+`` stands for any. ``recall``: a filter of own topics, and who is told what the broker kept there."""
         self._config = config
         self._client_id = client_id
         self._state_topic, self._online, self._offline = state_topic, online, offline
         self._on_up, self._on_acknowledged = on_up, on_acknowledged
         self._listen = listen
+        self._recall = recall
         self.up = threading.Event()
         self.connects = 0
         """Connections so far: also the number of the one that is there."""
@@ -236,8 +238,9 @@ class Link:
             log.info("connected to the broker at %s (MQTT %s)", self._where, self._config.protocol)
         self.connects += 1
         client.publish(self._state_topic, self._online, qos=1, retain=True)
-        if self._listen:
-            client.subscribe([(topic, 1) for topic in self._listen])
+        filters = [*self._listen, *((self._recall[0],) if self._recall is not None else ())]
+        if filters:
+            client.subscribe([(topic, 1) for topic in filters])
         self._on_up()
 
     def _not_connected(self, error: Exception) -> None:
@@ -288,9 +291,12 @@ class Link:
             self._on_acknowledged(self.connects, mid, int(getattr(reason, "value", 0) or 0))
 
     def _heard(self, client: Any, userdata: Any, message: Any) -> None:
-        if message.retain and message.topic.startswith(self._config.base):
-            return  # a request that somebody retained would be carried out at every connect
         topic = message.topic
+        if message.retain and topic.startswith(self._config.base):
+            # Nothing else: a request that somebody retained would be carried out at every connect.
+            if self._recall is not None and paho.topic_matches_sub(self._recall[0], topic):
+                self._recall[1](topic, message.payload)
+            return
         told = self._listen.get(topic) or self._listen.get(f"{topic.rpartition('/')[0]}/+")
         if told is not None:
             told(topic, message.payload)

@@ -99,6 +99,7 @@ class MqttPublisher:
         *,
         latency: LatencyBook | None = None,
         listen: Mapping[str, Callable[[str, bytes], None]] | None = None,
+        recall: tuple[str, Callable[[str, bytes], None]] | None = None,
         beats_wait_s: float = 0.0,
     ) -> None:
         """``beats_wait_s``: beats of QoS 1 may wait so long to be written together, for the sake of an SD card."""
@@ -136,6 +137,7 @@ class MqttPublisher:
             on_up=self._on_up,
             on_acknowledged=self._on_acknowledged,
             listen=listen or {},
+            recall=recall,
         )
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 

@@ -23,6 +23,7 @@ from edge_agent.outputs.mit_annotations import END, Annotation, Encoder
 from edge_agent.sources.base import Signal
 
 ANNOTATOR = "edge"
+"""Whose the annotations are, in the words of WFDB: the ending of their file."""
 INVALID = -32768
 """WFDB's mark of a missing sample in format 16."""
 GAIN = {"mV": 1000.0, "mmHg": 50.0}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, field_validator
 
-from edge_agent.section import Host, Section, topic_part
+from edge_agent.section import DiskPath, Host, Section, topic_part
 
 
 class OutboxConfig(Section):
     """Messages of QoS 1 are kept on disk until the broker has them."""
 
     enabled: bool = Field(default=True, description="false: kept in memory alone, and lost with the process.")
-    folder: Path | None = Field(
+    folder: DiskPath | None = Field(
         default=None,
         description="Default: $STATE_DIRECTORY (systemd), else $XDG_STATE_HOME/edge-agent, else ~/.local/state/edge-agent.",
     )
@@ -35,7 +34,7 @@ class OutboxConfig(Section):
 class JsonlConfig(Section):
     """Every message as a line of JSON in a file, beside MQTT."""
 
-    path: Path = Field(description="The file; older ones beside it are path.1, path.2 ...")
+    path: DiskPath = Field(description="The file; older ones beside it are path.1, path.2 ...")
     max_mb: float = Field(default=100, ge=1, le=1_000_000, description="Of all of them together.")
     keep: int = Field(default=4, ge=0, le=100, description="How many older files are kept.")
 
@@ -43,7 +42,7 @@ class JsonlConfig(Section):
 class RecorderConfig(Section):
     """The last hours of signal, with what was found in it, as WFDB records."""
 
-    folder: Path
+    folder: DiskPath
     mode: Literal["events", "everything"] = Field(
         default="events", description="What surrounds an alarm, or all of it."
     )

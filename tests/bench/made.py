@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series, agreement, spread
 from edge_agent.bench.environment import environment
 from edge_agent.bench.method import Method
 from edge_agent.bench.report import Deadline, Report, Result
+from edge_agent.hardware import Hardware
 
 
 def series(p50_us: float = 30.0, *, wobble: float = 0.01, count: int = 4000, parts: int = 20, seed: int = 0) -> Series:
@@ -52,7 +52,7 @@ def result(
 
 
 def report(*results: Result, model: str | None = "m", device: str = "here", digest: str = "d" * 64) -> Report:
-    around = environment(device, board=Board())
+    around = environment(device, board=Hardware())
     return Report(
         model=model, version="1.0.0", digest=digest, task="ecg-beat", environment=around, results=list(results)
     )

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.bench.board import Board, Times
+from edge_agent.bench import edge_tpus
 from edge_agent.bench.environment import Conditions, environment, reasons, state
+from edge_agent.hardware import Hardware, Times
 
 CPUINFO = """processor\t: 0
 BogoMIPS\t: 108.00
@@ -60,21 +61,21 @@ def vcgencmd(flags: str) -> Callable[[Sequence[str]], str | None]:
 
 
 @pytest.fixture
-def pi(tmp_path: Path) -> Board:
+def pi(tmp_path: Path) -> Hardware:
     for name, text in FILES.items():
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
-    return Board(tmp_path, vcgencmd("0x0"))
+    return Hardware(tmp_path, vcgencmd("0x0"))
 
 
-def change(board: Board, path: str, text: str) -> None:
+def change(board: Hardware, path: str, text: str) -> None:
     file = board.root / path
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
 
 
-def test_a_raspberry_pi_with_a_stick(pi: Board) -> None:
+def test_a_raspberry_pi_with_a_stick(pi: Hardware) -> None:
     found = environment("pi4-usb", board=pi, models={"m": "d" * 64})
     assert found.board == "Raspberry Pi 4 Model B Rev 1.5"
     assert found.revision == "c03115"
@@ -99,14 +100,14 @@ def test_a_raspberry_pi_with_a_stick(pi: Board) -> None:
     assert "deadbeef" not in found.model_dump_json()  # nobody asked for the board's serial number
 
 
-def test_a_stick_before_its_firmware_and_a_card_on_pcie(pi: Board) -> None:
+def test_a_stick_before_its_firmware_and_a_card_on_pcie(pi: Hardware) -> None:
     change(pi, "sys/bus/usb/devices/2-1/idVendor", "1a6e\n")
     change(pi, "sys/bus/usb/devices/2-1/idProduct", "089a\n")
     change(pi, "sys/class/apex/apex_0/temp", "47550\n")
     change(pi, "sys/class/apex/apex_0/device/vendor", "0x1ac1\n")
     change(pi, "sys/class/apex/apex_0/device/device", "0x089a\n")
     change(pi, "sys/class/apex/apex_0/device/current_link_speed", "5.0 GT/s PCIe\n")
-    tpus = pi.tpus()
+    tpus = edge_tpus.tpus(pi)
     assert tpus is not None
     stick, card = tpus
     assert stick.initialised is False
@@ -115,7 +116,7 @@ def test_a_stick_before_its_firmware_and_a_card_on_pcie(pi: Board) -> None:
 
 
 def test_what_cannot_be_read_is_null(tmp_path: Path) -> None:
-    found = environment("bare", board=Board(tmp_path, lambda _: None))
+    found = environment("bare", board=Hardware(tmp_path, lambda _: None))
     for name in (
         "board", "revision", "cpu", "cores", "virtual", "governor", "frequency_mhz", "frequency_most_mhz", "memory_mb",
         "kernel", "os", "delegate", "libedgetpu", "tpu_clock", "tpus", "throttled_before", "throttled_after", "load_1min",
@@ -123,17 +124,17 @@ def test_what_cannot_be_read_is_null(tmp_path: Path) -> None:
     ):  # fmt: skip
         assert getattr(found, name) is None, name
     assert found.temperature_c == {}
-    seen = state(Board(tmp_path, lambda _: None), 0.0)
+    seen = state(Hardware(tmp_path, lambda _: None), 0.0)
     assert seen.throttled is None
     assert seen.frequency_mhz is None
 
 
 @pytest.mark.parametrize("text", ["", "throttled=", "throttled=zz", 'error=1 error_msg="Command not registered"'])
-def test_throttling_that_is_not_understood_is_not_known(pi: Board, text: str) -> None:
+def test_throttling_that_is_not_understood_is_not_known(pi: Hardware, text: str) -> None:
     assert replace(pi, ask=lambda _: text).throttled() is None
 
 
-def test_throttling_by_name(pi: Board) -> None:
+def test_throttling_by_name(pi: Hardware) -> None:
     flags = replace(pi, ask=vcgencmd("0x50005")).throttled()
     assert flags == ["under-voltage", "throttled", "under-voltage has occurred", "throttling has occurred"]
     change(pi, "sys/devices/platform/soc/soc:firmware/get_throttled", "20002\n")
@@ -156,17 +157,17 @@ def after(**more: object) -> Conditions:
     return conditions(**{**later, **more})
 
 
-def performance(board: Board) -> Board:
+def performance(board: Hardware) -> Hardware:
     change(board, "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "performance\n")
     change(board, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1800000\n")
     return board
 
 
-def test_an_idle_machine_at_full_clock_is_valid(pi: Board) -> None:
+def test_an_idle_machine_at_full_clock_is_valid(pi: Hardware) -> None:
     assert reasons("single", conditions(), after(), performance(pi)) == []
 
 
-def test_a_governor_spoils_what_is_measured_at_full_clock_alone(pi: Board) -> None:
+def test_a_governor_spoils_what_is_measured_at_full_clock_alone(pi: Hardware) -> None:
     assert reasons("single", conditions(), after(), pi)[0].startswith("governor (ondemand")
     assert reasons("paced", conditions(), after(), pi) == []
 
@@ -182,15 +183,15 @@ def test_a_governor_spoils_what_is_measured_at_full_clock_alone(pi: Board) -> No
         ({}, {"utc_ns": 10**18 + 70 * 10**9}, "clock (UTC was set by +60.0 s meanwhile)"),
     ],
 )
-def test_what_spoils_a_run(pi: Board, before: dict[str, object], later: dict[str, object], said: str) -> None:
+def test_what_spoils_a_run(pi: Hardware, before: dict[str, object], later: dict[str, object], said: str) -> None:
     assert reasons("single", conditions(**before), after(**later), performance(pi)) == [said]
 
 
-def test_a_flag_from_long_before_spoils_nothing(pi: Board) -> None:
+def test_a_flag_from_long_before_spoils_nothing(pi: Hardware) -> None:
     old = ["under-voltage has occurred"]
     assert reasons("single", conditions(throttled=old), after(throttled=old), performance(pi)) == []
 
 
-def test_a_processor_below_its_clock_at_the_end(pi: Board) -> None:
+def test_a_processor_below_its_clock_at_the_end(pi: Hardware) -> None:
     change(performance(pi), "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq", "1500000\n")
     assert reasons("single", conditions(), after(), pi) == ["clock (the processor's: 1500 of 1800 MHz at the end)"]

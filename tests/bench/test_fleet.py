@@ -107,6 +107,22 @@ def test_a_password_of_the_agents_configuration_is_used(program: Callable[[str],
             fleet.collect(wrong)
 
 
+@pytest.mark.parametrize("stream", ["", '[[stream]]\nname = "b"\n[stream.source]\ntype = "board"\nboard = "cyton"\n'
+                                    'port = "/dev/nothing"\n[inference]\nmodels_dir = "nowhere"\n'])  # fmt: skip
+def test_the_boards_need_not_be_there_to_publish(
+    stream: str, broker: Broker, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "desk.toml"
+    settings.write_text(f'[mqtt]\nhost = "127.0.0.1"\nport = {broker.port}\n{stream}', encoding="utf-8")
+    one = files.write(report(result(30)), tmp_path)
+    assert main(["publish", str(one), "--config", str(settings)]) == 0, capsys.readouterr().err
+    assert main(["collect", "--config", str(settings)]) == 0, capsys.readouterr().err
+    settings.write_text('[mqtt]\npassword_file = "nowhere"\n', encoding="utf-8")
+    for command in (["publish", str(one)], ["collect"]):
+        assert main([*command, "--config", str(settings)]) == 1
+        assert "mqtt.password_file: nowhere: no such file" in capsys.readouterr().err
+
+
 def test_an_old_report_cannot_be_published(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "old.json"
     path.write_text(json.dumps(OLD))

@@ -93,6 +93,29 @@ def test_a_gate_does_not_open_for_want_of_figures(tmp_path: Path, capsys: pytest
     assert "p99: is in no two of the reports" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("which", [(0,), (1,), (0, 1)])
+def test_what_is_invalid_opens_no_gate(
+    which: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = [["throttled"] if number in which else [] for number in (0, 1)]
+    one, other = (files.write(report(result(30.0, reasons=of)), tmp_path / str(n)) for n, of in enumerate(why))
+    assert main(["compare", str(one), str(other)]) == 0  # shown it is, with its reasons
+    capsys.readouterr()
+    assert main(["compare", str(one), str(other), "--fail-if", "p50:+500%"]) == 3
+    assert capsys.readouterr().err.count("p50 proves nothing: INVALID in ") == 1
+
+
+def test_a_folder_stands_for_the_reports_in_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for p50 in (30.0, 60.0):
+        files.write(report(result(p50)), tmp_path)
+    (tmp_path / "notes.txt").write_text("none", encoding="utf-8")
+    assert main(["compare", str(tmp_path), "--fail-if", "p50:+500%"]) == 0
+    assert "m: " in capsys.readouterr().out
+    (tmp_path / "empty").mkdir()
+    assert main(["compare", str(tmp_path / "empty")]) == 1
+    assert "is no plain file" in capsys.readouterr().err
+
+
 GOOD = json.dumps(report(result()).model_dump(mode="json", by_alias=True))
 
 

@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from edge_agent.bench import run as bench_run
-from edge_agent.bench.board import Board
 from edge_agent.bench.journeys import Journey, signals
 from edge_agent.bench.method import Method, Session
 from edge_agent.bench.report import Report, Result
@@ -28,6 +27,7 @@ from edge_agent.bench.scenarios.soak import soak
 from edge_agent.bench.variants import Variant, variants
 from edge_agent.bench.windows import data_file, golden, read_data
 from edge_agent.errors import ArtifactError
+from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import load
 from edge_agent.inference.judge import load_models, shipped_models
 from edge_agent.journey import Samples
@@ -35,7 +35,7 @@ from tests.bench.test_reports import checked
 
 BEAT = "ecg-beat-aami"
 METHOD = Method(warmup_s=0.02, warmup_calls=5, run_s=0.1, run_calls=100)
-BOARD = Board()
+BOARD = Hardware()
 CALL = {"quantise", "invoke", "dequantise"}
 
 

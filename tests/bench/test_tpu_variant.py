@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from edge_agent.bench import run as bench_run
-from edge_agent.bench.board import Board
 from edge_agent.bench.method import Method, Session
 from edge_agent.bench.variants import variants
 from edge_agent.config import InferenceConfig
+from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import load
 from edge_agent.inference.judge import shipped_models
 from tests.bench.test_reports import checked
@@ -40,7 +40,7 @@ def test_both_are_measured_and_the_daemons_choice_stands_beside_them(
     wanted = bench_run.Plan(
         device="t", scenarios=("single", "multi"), method=METHOD, inference=inference, out=tmp_path / "out"
     )
-    ((report, path),) = bench_run.run(wanted, Session(), Board(), print)
+    ((report, path),) = bench_run.run(wanted, Session(), Hardware(), print)
     checked(json.loads(path.read_text(encoding="utf-8")))
     backends = {one.backend.split("/")[0] for one in report.results}
     assert backends == {"cpu", "tpu"}

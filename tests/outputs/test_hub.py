@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import signal
 import threading
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -19,8 +18,6 @@ import wfdb
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.config import JsonlConfig
-from edge_agent.events import AlarmKind
-from edge_agent.outputs.home_assistant import discovery, object_id
 from edge_agent.outputs.requests import Requests
 from tests.spine import (
     Broker,
@@ -32,8 +29,6 @@ from tests.spine import (
     simulated,
     wait_for,
 )
-
-HOME = "homeassistant/device/edge-agent-dev/config"
 
 
 def ask(port: int, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -214,99 +209,6 @@ def test_requests_are_off_unless_asked_for(broker: Broker, tmp_path: Path) -> No
         assert not [one for one in listener.heard if one.topic.startswith("homeassistant")]
 
 
-def test_home_assistant_is_told_again_when_it_starts_again(broker: Broker, tmp_path: Path) -> None:
-    text = base_config(broker.port, simulated("bed")) + "\n[home_assistant]\nenabled = true\n"
-    with listening(broker.port) as listener, running_agent(tmp_path, text):
-
-        def told() -> int:
-            return sum(one.topic == HOME for one in listener.heard)
-
-        wait_for(lambda: told() == 1, "the discovery")
-        listener.wait("bed", "state")
-        ask(broker.port, "homeassistant/status", b"offline")
-        ask(broker.port, "homeassistant/status", b"online")
-        wait_for(lambda: told() == 2, "the discovery, again")
-
-
-SHORT = {
-    "avty": "availability", "avty_mode": "availability_mode", "dev_cla": "device_class", "exp_aft": "expire_after",
-    "ic": "icon", "stat_cla": "state_class", "stat_t": "state_topic", "t": "topic", "uniq_id": "unique_id",
-    "unit_of_meas": "unit_of_measurement", "val_tpl": "value_template",
-}  # fmt: skip
-"""From the table in Home Assistant's documentation of MQTT discovery."""
-LONG = {
-    *SHORT.values(), "p", "name", "default_entity_id", "suggested_display_precision", "event_types", "entity_category",
-    "device", "origin", "components", "identifiers", "model", "sw_version",
-}  # fmt: skip
-
-
-def in_full(found: dict[str, Any]) -> dict[str, Any]:
-    """As Home Assistant reads it."""
-    return {SHORT.get(key, key): value for key, value in found.items()}
-
-
-def test_the_discovery_uses_no_key_that_home_assistant_does_not_know() -> None:
-    _, payload = discovery("homeassistant", "edge-agent", "bay7", ["bed1"])
-    found = json.loads(payload, object_hook=in_full)
-    components = found.pop("components")
-    assert set(found) | set(found["device"]) | set(found["origin"]) <= LONG
-    for component in components.values():
-        assert set(component) <= LONG
-
-
-def test_the_discovery_stays_small() -> None:
-    sizes = [
-        len(discovery("homeassistant", "edge-agent", "bay7", [f"bed{n}" for n in range(many)])[1]) for many in (1, 30)
-    ]
-    assert sizes[0] < 5400
-    assert sizes[1] < 145_000
-
-
-@pytest.mark.parametrize(("state", "expected"), [("raised", "ON"), ("updated", "ON"), ("cleared", "OFF")])
-def test_a_lead_is_off_until_its_alarm_is_cleared(state: str, expected: str) -> None:
-    components = json.loads(discovery("homeassistant", "edge-agent", "d", ["b"])[1], object_hook=in_full)["components"]
-    template = components["b-lead-off"]["value_template"]
-    jinja2 = pytest.importorskip("jinja2")  # Home Assistant's own
-    environment = jinja2.Environment()
-    environment.filters["to_json"] = json.dumps
-    said = environment.from_string(template).render(value_json={"kind": "lead_off", "state": state})
-    assert said == expected
-    assert environment.from_string(template).render(value_json={"kind": "asystole", "state": state}) == ""
-    alarm = {"kind": "asystole", "state": state, "priority": "high", "id": "x"}
-    event = json.loads(environment.from_string(components["b-alarm"]["value_template"]).render(value_json=alarm))
-    assert event["event_type"] in components["b-alarm"]["event_types"]
-
-
-def test_every_alarm_and_state_is_an_event_that_was_announced() -> None:
-    components = json.loads(discovery("homeassistant", "edge-agent", "d", ["b"])[1])["components"]
-    expected = {f"{kind}_{state}" for kind in get_args(AlarmKind) for state in ("raised", "updated", "cleared")}
-    assert set(components["b-alarm"]["event_types"]) == expected
-    assert "!= 'cleared'" in components["b-lead-off"]["val_tpl"]
-
-
-def test_the_discovery_has_all_that_home_assistant_requires() -> None:
-    topic, payload = discovery("homeassistant", "edge-agent", "bay 7", ["bed1", "bed.2", "bed_2"])
-    assert re.fullmatch(r"homeassistant/device/[a-zA-Z0-9_-]+/config", topic)
-    found = json.loads(payload, object_hook=in_full)
-    assert found["device"]["identifiers"]
-    assert found["origin"]["name"]
-    components = found["components"]
-    assert len(components) == 3 * 6 + 1
-    unique = [component["unique_id"] for component in components.values()]
-    assert len(set(unique)) == len(unique)
-    for component in components.values():
-        assert component["p"] in ("sensor", "binary_sensor", "event")
-        assert re.fullmatch(r"[a-zA-Z0-9_-]+", component["unique_id"])
-        assert component["state_topic"].startswith("edge-agent/bay 7/")
-        assert all(place["topic"].startswith("edge-agent/bay 7/") for place in component["availability"])
-        assert all(place["value_template"] == "{{ value_json.state }}" for place in component["availability"])
-    alarms = components["bed1-alarm"]
-    assert "asystole_raised" in alarms["event_types"]
-    rates = components["bed1-heart_rate"]
-    assert rates["expire_after"] > 0
-    assert object_id("a.b") != object_id("a_b")
-
-
 def test_metrics_say_what_health_says(broker: Broker, tmp_path: Path) -> None:
     port = free_port()
     text = base_config(broker.port, simulated("bed")) + f"\n[metrics]\nport = {port}\n"
@@ -393,7 +295,7 @@ def test_an_alarm_is_acknowledged_and_limits_are_changed_while_it_runs(broker: B
         listener.wait("a", "alarm", kind="bradycardia", state="raised")  # 70 to the minute are too few now
         client.publish(
             "edge-agent/dev/bridge/request/limits",
-            json.dumps({"stream": "a", "limits": {"bradycardia_per_min": 40}}),
+            json.dumps({"stream": "a", "limits": {"bradycardia_per_min": None}}),  # as the file has it
             qos=1,
         )
         listener.wait("a", "alarm", kind="bradycardia", state="updated", active=False)

@@ -12,11 +12,11 @@ from edge_agent.errors import ConfigError
 from edge_agent.events import BridgeState
 from edge_agent.outputs import sinks
 from edge_agent.outputs.hub import Outputs
-from edge_agent.section import Section
+from edge_agent.section import DiskPath, Section
 
 
 class Kept(Section):
-    path: Path
+    path: DiskPath
     most: int = Field(default=3, ge=1)
 
 

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series
 from edge_agent.bench.method import SEGMENTS, Method, Session
 from edge_agent.bench.report import AccuracyFigures, ClassFigures, GoldenFigures, Result
@@ -22,13 +21,14 @@ from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.scenarios.single import CALL
 from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import DataSet, Inputs, golden, read_data
+from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import Artifact
 from edge_agent.inference.judge import label_of
 from edge_agent.journey import Samples
 
 
 def accuracy(
-    variant: Variant, data: Path | None, method: Method, session: Session, board: Board, *, most: int | None = None
+    variant: Variant, data: Path | None, method: Method, session: Session, board: Hardware, *, most: int | None = None
 ) -> Result:
     """``most``: of the data set's windows, evenly picked."""
     artifact = variant.artifact

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series, agreement, distribution, spread
 from edge_agent.bench.environment import Conditions, reasons, utc_now
 from edge_agent.bench.method import Method, Session
 from edge_agent.bench.report import Deadline, Result, Scenario
+from edge_agent.hardware import Hardware
 
 
 @dataclass(slots=True)
@@ -21,7 +21,7 @@ class Run:
     scenario: Scenario
     method: Method
     session: Session
-    board: Board
+    board: Hardware
     started: str = field(default_factory=utc_now)
     began_ns: int = field(default_factory=time.monotonic_ns)
     before: Conditions | None = None

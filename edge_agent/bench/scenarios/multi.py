@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.method import Contender, Method, Session, in_turns
 from edge_agent.bench.report import Result
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import Inputs, golden
+from edge_agent.hardware import Hardware
 
 COUNTS = (2, 4, 8, 16)
 
 
 def multi(
-    variant: Variant, method: Method, session: Session, board: Board, counts: tuple[int, ...] = COUNTS
+    variant: Variant, method: Method, session: Session, board: Hardware, counts: tuple[int, ...] = COUNTS
 ) -> list[Result]:
     inputs = golden(variant.artifact)
     contenders = [Contender(_together(variant.engine.invoke), _groups(inputs, count)) for count in counts]

@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import time
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series
 from edge_agent.bench.method import SEGMENTS, Method, Session
 from edge_agent.bench.report import Result
@@ -19,6 +18,7 @@ from edge_agent.bench.scenarios.single import WINDOW
 from edge_agent.bench.stages import StageClock, taken_apart
 from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import FS, SINUS, WindowPath
+from edge_agent.hardware import Hardware
 from edge_agent.sources.simulated.patient import SimulatedPatient
 
 LEAST_BEATS = 30
@@ -33,7 +33,7 @@ def intervals_s(seconds: float, seed: int = 2) -> list[float]:
     return [(b.sample - a.sample) / FS for a, b in itertools.pairwise(patient.truth.beats)]
 
 
-def paced(variant: Variant, method: Method, session: Session, board: Board, *, speed: float = 1.0) -> Result:
+def paced(variant: Variant, method: Method, session: Session, board: Hardware, *, speed: float = 1.0) -> Result:
     """``speed``: of the heart; tests have no minute."""
     clock = StageClock()
     series, late = Series(), Series()

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 
 from edge_agent.bench import rig
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series, distribution
 from edge_agent.bench.journeys import LEAD, signals
 from edge_agent.bench.method import SEGMENTS, Method, Session
 from edge_agent.bench.report import PipelineFigures, Result
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.errors import OutputError
+from edge_agent.hardware import Hardware
 
 DEVICE = "bench"
 LUMP_S = 0.01
@@ -64,7 +64,9 @@ class _Heard:
     ns: int
 
 
-def pipeline(plan: Plan, method: Method, session: Session, board: Board, *, models_dir: Path | None = None) -> Result:
+def pipeline(
+    plan: Plan, method: Method, session: Session, board: Hardware, *, models_dir: Path | None = None
+) -> Result:
     with tempfile.TemporaryDirectory(prefix="edge-bench-") as name:
         folder = Path(name)
         with rig.broker(folder) as (port, broker), rig.terminals(plan.streams) as ports:
@@ -117,7 +119,7 @@ def _measured(
     plan: Plan,
     method: Method,
     session: Session,
-    board: Board,
+    board: Hardware,
     masters: list[int],
     heard: list[_Heard],
     process: subprocess.Popen[bytes],

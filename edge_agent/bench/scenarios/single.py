@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series, distribution
 from edge_agent.bench.method import Contender, Method, Session, in_turns
 from edge_agent.bench.report import Result, SelfCheck
@@ -21,6 +20,7 @@ from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.stages import StageClock, taken_apart
 from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import WindowPath, golden
+from edge_agent.hardware import Hardware
 from edge_agent.inference.engine import find_runtime
 
 OVERHEAD_US = 3.0
@@ -66,14 +66,14 @@ def bare_loop(tflite: bytes) -> BareLoop:
     return BareLoop(_never, (), invoke=interpreter.invoke)
 
 
-def single(variant: Variant, method: Method, session: Session, board: Board) -> list[Result]:
+def single(variant: Variant, method: Method, session: Session, board: Hardware) -> list[Result]:
     calls = call(variant, method, session, board)
     if variant.artifact.manifest.anchor.kind == "alarm":  # its inputs are numbers already: nothing is cut
         return [calls]
     return [calls, window(variant, method, session, board)]
 
 
-def call(variant: Variant, method: Method, session: Session, board: Board) -> Result:
+def call(variant: Variant, method: Method, session: Session, board: Hardware) -> Result:
     inputs = golden(variant.artifact)
     plain = Contender(variant.engine.invoke, inputs)
     loops = [
@@ -120,7 +120,7 @@ def _self_check(bare: Series, clock: StageClock) -> SelfCheck | None:
     )
 
 
-def window(variant: Variant, method: Method, session: Session, board: Board) -> Result:
+def window(variant: Variant, method: Method, session: Session, board: Hardware) -> Result:
     path = WindowPath(variant.artifact, variant.engine)
     plain = Contender(path, (None,))
     run = Run("single", method, session, board)

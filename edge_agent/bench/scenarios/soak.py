@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.environment import state
 from edge_agent.bench.method import Contender, Method, Session
 from edge_agent.bench.report import Result, State
@@ -16,6 +15,7 @@ from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.scenarios.single import WINDOW
 from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import WindowPath
+from edge_agent.hardware import Hardware
 
 LOOKS = 60
 LOOK_S = 60.0
@@ -23,7 +23,7 @@ TURN_NS = 200_000_000
 GROWS_MB = 20.0
 
 
-def soak(variant: Variant, method: Method, session: Session, board: Board, seconds: float) -> Result:
+def soak(variant: Variant, method: Method, session: Session, board: Hardware, seconds: float) -> Result:
     path = WindowPath(variant.artifact, variant.engine)
     one = Contender(path, (None,))
     one.turn(int(method.warmup_s * 1e9), method.warmup_calls, session)

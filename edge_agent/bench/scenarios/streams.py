@@ -16,13 +16,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from edge_agent.bench.board import Board
 from edge_agent.bench.distribution import Series
 from edge_agent.bench.journeys import Journey, signals, warm
 from edge_agent.bench.method import Method, Session
 from edge_agent.bench.report import Load, Result, StreamsFigures
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.stages import StageClock, taken_apart
+from edge_agent.hardware import Hardware
 from edge_agent.inference.judge import LoadedModel
 from edge_agent.journey import Samples
 from edge_agent.process.collecting import settled
@@ -56,7 +56,7 @@ class Plan:
 
 
 def streams(
-    models: Mapping[str, LoadedModel], plan: Plan, method: Method, session: Session, board: Board
+    models: Mapping[str, LoadedModel], plan: Plan, method: Method, session: Session, board: Hardware
 ) -> list[Result]:
     ecg = {name: model for name, model in models.items() if model.artifact.manifest.signal == "ecg"}
     with one_core(method.core) as core, settled():

@@ -1,4 +1,4 @@
-"""What Linux says of a board: processor, temperatures, throttling, Edge TPUs. Read below a root, so that tests bring a board's files.
+"""What Linux says of the machine: processor, memory, temperatures, throttling. Read below a root, so that tests bring a machine's files.
 
 What cannot be read is None, never guessed. A serial number, a host's address or a user's name is never read.
 """
@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
-
-from edge_agent.bench.report import Tpu
 
 Ask = Callable[[Sequence[str]], str | None]
 """Runs a program: what it wrote, or None."""
@@ -27,17 +25,8 @@ THROTTLE_BITS = {
     18: "throttling has occurred",
     19: "soft temperature limit has occurred",
 }
-"""Raspberry Pi's firmware (`vcgencmd get_throttled`); from 16 on: since the board was switched on."""
+"""Raspberry Pi's firmware (`vcgencmd get_throttled`); from 16 on: since it was switched on."""
 NOW_BITS = 4
-CORAL_USB = {"1a6e:089a": False, "18d1:9302": True}
-"""Before its firmware is loaded, and after."""
-DELEGATES = (
-    "usr/lib/aarch64-linux-gnu/libedgetpu.so.1",
-    "usr/lib/arm-linux-gnueabihf/libedgetpu.so.1",
-    "usr/lib/x86_64-linux-gnu/libedgetpu.so.1",
-    "usr/lib/libedgetpu.so.1",
-    "usr/local/lib/libedgetpu.so.1",
-)
 
 
 def ask(command: Sequence[str]) -> str | None:
@@ -57,7 +46,7 @@ class Times(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class Hardware:
     root: Path = Path("/")
     ask: Ask = ask
 
@@ -175,56 +164,3 @@ class Board:
             return None
         ticks = [int(word) for word in words[1:9]]
         return Times(sum(ticks) - ticks[3] - ticks[4] - ticks[7], ticks[7], sum(ticks))
-
-    # -- Edge TPUs -----------------------------------------------------------------------------------------------
-
-    def tpus(self) -> list[Tpu] | None:
-        """What the kernel sees, opened by nobody; None where there is no sysfs to look in."""
-        devices = self.root / "sys/bus"
-        if not devices.is_dir():
-            return None
-        found = []
-        for device in sorted((devices / "usb/devices").glob("*")):
-            place = device.relative_to(self.root)
-            ids = f"{self.text(f'{place}/idVendor')}:{self.text(f'{place}/idProduct')}"
-            if ids in CORAL_USB:
-                speed = self.text(f"{place}/speed")
-                found.append(
-                    Tpu(
-                        bus="usb",
-                        ids=ids,
-                        speed=None if speed is None else f"{speed} Mbit/s",
-                        temperature_c=None,  # the stick has no thermometer
-                        initialised=CORAL_USB[ids],
-                    )
-                )
-        for device in sorted((self.root / "sys/class/apex").glob("apex_*")):
-            place = device.relative_to(self.root)
-            millidegrees = self.number(f"{place}/temp")
-            vendor, part = (self.text(f"{place}/device/{name}") for name in ("vendor", "device"))
-            found.append(
-                Tpu(
-                    bus="pcie",
-                    ids=None
-                    if vendor is None or part is None
-                    else f"{vendor.removeprefix('0x')}:{part.removeprefix('0x')}",
-                    speed=self.text(f"{place}/device/current_link_speed"),
-                    temperature_c=None if millidegrees is None else millidegrees / 1000,
-                    initialised=None,
-                )
-            )
-        return found
-
-    def delegate(self) -> str | None:
-        for path in DELEGATES:
-            if (self.root / path).exists():
-                return f"/{path}"
-        return None
-
-    def tpu_clock(self) -> Literal["std", "max"] | None:
-        """Debian's package tells which; the library itself does not."""
-        kinds: tuple[Literal["max", "std"], ...] = ("max", "std")
-        for which in kinds:
-            if list((self.root / "var/lib/dpkg/info").glob(f"libedgetpu1-{which}*.list")):
-                return which
-        return None
