@@ -27,7 +27,7 @@ class Worth:
     bad_since: int | None = None
     """First sample of the present bad stretch, whatever the reasons."""
     unreadable_since: int | None = None
-    """The same for having no signal at all,"""
+    """The same for having no signal at all (but values that were lost on the way),"""
     disturbed_since: int | None = None
     """and for having a bad one."""
 
@@ -35,8 +35,8 @@ class Worth:
         # The news covers a stretch; only what lies after the last news can have begun in it.
         begin = quality.first if self.quality is None else max(quality.first, self.quality.sample)
         self.bad_since = _since(not quality.good, self.bad_since, begin)
-        self.unreadable_since = _since(quality.unreadable, self.unreadable_since, begin)
-        self.disturbed_since = _since(not quality.good and not quality.unreadable, self.disturbed_since, begin)
+        self.unreadable_since = _since(quality.unconnected, self.unreadable_since, begin)
+        self.disturbed_since = _since(not quality.good and not quality.unconnected, self.disturbed_since, begin)
         self.quality = quality
 
     @property

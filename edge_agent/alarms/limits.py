@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
+from typing import Annotated
 
-from pydantic import Field, ValidationError, field_serializer, model_validator
+from pydantic import Field, Strict, ValidationError, field_serializer, model_validator
 
 from edge_agent.events import AlarmKind, Priority
-from edge_agent.section import Section
+from edge_agent.section import Section, in_words
 
 APART: tuple[tuple[AlarmKind, str, AlarmKind, str], ...] = (
     ("pause", "pause_s", "asystole", "asystole_s"),
@@ -18,6 +20,9 @@ APART: tuple[tuple[AlarmKind, str, AlarmKind, str], ...] = (
 )
 """An alarm's limit that must lie below another's: else the first could never be, or every value would be one of the two. A mean is never
 above its systolic pressure, so a low mean is held against a high systolic one, too."""
+
+Kinds = Annotated[frozenset[AlarmKind], Strict(False)]
+"""TOML and JSON have a list."""
 
 
 class AlarmLimits(Section):
@@ -51,8 +56,8 @@ class AlarmLimits(Section):
     clear_s: float = Field(
         default=5.0, ge=0, le=120, description="How long a finding must stay away before its alarm clears."
     )
-    off: frozenset[AlarmKind] = Field(default=frozenset(), description="Alarms that are not wanted at all.")
-    latching: frozenset[AlarmKind] = Field(
+    off: Kinds = Field(default=frozenset(), description="Alarms that are not wanted at all.")
+    latching: Kinds = Field(
         default=frozenset(), description="Alarms that stay until they are acknowledged (a request)."
     )
     priorities: dict[AlarmKind, Priority] = Field(
@@ -77,15 +82,26 @@ class AlarmLimits(Section):
         return sorted(kinds)
 
 
-def changed(limits: AlarmLimits, given: object) -> AlarmLimits:
-    """The same with some of them changed; ValueError says what is wrong with the first that is."""
+def changed(limits: AlarmLimits, given: object, configured: AlarmLimits) -> AlarmLimits:
+    """The same with some of them changed, and those that are given as None as they are ``configured``; ValueError says what is wrong
+    with the first that is."""
     if not isinstance(given, Mapping) or not given:
         raise ValueError("an object of one or more limits by name is wanted")
+    file = configured.model_dump()
+    wanted = {name: file.get(name) if value is None else value for name, value in given.items()}
     try:
-        return AlarmLimits.model_validate({**limits.model_dump(), **given})
+        return AlarmLimits.model_validate({**limits.model_dump(), **wanted})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         known = f"; known: {', '.join(AlarmLimits.model_fields)}" if first["type"] == "extra_forbidden" else ""
-        what = first["msg"].removeprefix("Value error, ") + known
-        raise ValueError(f"{place}: {what}" if place else what) from None
+        found = first["input"]
+        shown = f"found {json.dumps(found)[:40]}; " if isinstance(found, str | int | float) and not known else ""
+        what = shown + in_words(first, table="an object") + known
+        raise ValueError(f"{place[:100]}: {what}" if place else what) from None
+
+
+def differences(before: AlarmLimits, after: AlarmLimits) -> Iterator[str]:
+    """What a change has changed, in words."""
+    old, new = before.model_dump(mode="json"), after.model_dump(mode="json")
+    return (f"{name} from {json.dumps(old[name])} to {json.dumps(new[name])}" for name in new if new[name] != old[name])

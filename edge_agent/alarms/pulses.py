@@ -28,6 +28,9 @@ MOST_RATE = 180.0
 """A usual rate over this is a probe that trembles."""
 TRUSTED = 0.5
 """Least share of the pulses of the two minutes before that were themselves valid: under it the channel is not believed."""
+WEAK = frozenset({"pulse_pressure", "mean_range", "diastolic_range", "after_bad"})
+"""Rules of jSQI's (`signal.pulse_rules`) that a failing circulation breaks by itself: to leave such pulses out would hide a shock of
+60/45 mmHg."""
 ARRIVAL_S = 0.35
 """A pulse reaches wrist or finger this long after its QRS."""
 KNOWN_S = 0.5
@@ -99,6 +102,11 @@ def is_valid(pulse: Pulse, usual_amplitude: float, arterial: bool) -> bool:
     if not LEAST_PART * usual_amplitude <= amplitude <= MOST_PART * usual_amplitude:
         return False
     return not arterial or (40.0 <= pulse.systolic <= 260.0 and 10.0 <= pulse.diastolic <= 160.0 and amplitude > 8.0)
+
+
+def is_pressure(pulse: Pulse) -> bool:
+    """Whether its numbers are the patient's pressure: it breaks no rule, or is only weak and looks like the patient's own."""
+    return not pulse.reasons or (WEAK.issuperset(pulse.reasons) and pulse.alike is not None and pulse.alike > ALIKE)
 
 
 def pulses_between(evidence: Evidence, since: int, until: int, at: int | None = None) -> list[Pulses]:

@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from edge_agent import events
 from edge_agent.alarms.rhythm import RhythmFollower
+from edge_agent.stamp import Moment, Stamp
 
 FORGET_S = 60.0
 """After a longer gap, or as long without a good signal, the rhythm is unknown until new beats show it."""
@@ -36,6 +38,15 @@ class Change:
     sample: int
     known: int
     evidence: dict[str, Any]
+
+    def event(self, stamp: Stamp, moment: Moment) -> events.Rhythm:
+        return events.Rhythm(
+            **stamp(events.Rhythm, self.sample, self.known, moment),  # type: ignore[arg-type]
+            channel=self.channel,
+            rhythm=self.rhythm,  # type: ignore[arg-type]  # the watch says unknown, N or AFIB
+            since=self.since,
+            evidence=self.evidence,
+        )
 
 
 class RhythmWatch:

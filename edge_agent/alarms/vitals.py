@@ -6,6 +6,7 @@ import itertools
 from statistics import median
 
 from edge_agent.alarms.evidence import Evidence
+from edge_agent.alarms.pulses import is_pressure
 from edge_agent.journey import Pulse
 
 RATE_INTERVALS = 8
@@ -36,7 +37,7 @@ def _heart_rate(evidence: Evidence, fresh: float) -> float | None:
 
 def _pressure(evidence: Evidence, fresh: float) -> Pulse | None:
     for line in evidence.abp.values():
-        good = [one for one in line.pulses if not one.reasons and one.end >= fresh]
+        good = [one for one in line.pulses if one.end >= fresh and is_pressure(one)]
         if line.worth.good and good:
             return good[-1]
     return None

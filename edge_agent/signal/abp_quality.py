@@ -3,9 +3,11 @@
 Measured on the last two seconds, and against the patient's own last minutes where a number means nothing by itself:
 
 ``lead_off``
-    flagged by the source, or a twentieth of the window has no value.
+    flagged by the source.
+``missing``
+    a twentieth of the window has no value, and nothing is said to be off.
 ``calibration``
-    still, and at about zero: the transducer is open to air.
+    still, and at about zero: the transducer is open to air. Or a pulse that reaches below zero, which no artery's does: its zero is wrong.
 ``flat``
     does not move at all; or hardly moves at a pressure that cannot stand still: without a heartbeat an arterial pressure runs
     off within seconds, so a line that stays at 80 mmHg is a closed stopcock. A line that has *fallen* and lies still at 20 mmHg is not
@@ -13,15 +15,17 @@ Measured on the last two seconds, and against the patient's own last minutes whe
 ``clipped``
     the window's greatest or least value is held as no pulse holds it.
 ``damped``
-    pulse pressure and upstroke have shrunk together against the last minutes **and the mean has stayed**: a clot, a kink or a
-    bubble takes the pulse and leaves the mean. Where the mean falls too, the patient's circulation is failing and the line is right.
-    The last minutes are not enough where the pressure has just changed by itself, so the last twenty seconds are asked as well.
+    pulse pressure and upstroke have shrunk together against the last minutes, the upstroke more, **and the mean has stayed**: a clot,
+    a kink or a bubble takes the pulse, its edges first, and leaves the mean. A pulse that the patient makes smaller rises as fast for
+    its size as before. The last minutes are not enough where the pressure has just changed by itself, so the last twenty seconds are
+    asked as well; and where neither knows the present mean, the upstroke's part of the pulse alone decides, which a damped line
+    loses at any pressure. But where the mean has fallen low, the patient's circulation is failing and the line is right.
 ``flush``
     a plateau far above the patient's systolic pressure, without pulses: the valve to the pressure bag is open. The height alone says
     nothing, for a patient's pressure may jump by as much; then it pulses.
 ``drift``
-    the whole pulse moves by more than 25 mmHg within twenty seconds, both edges alike, or lies below zero. (A transducer's
-    slow drift, some mmHg an hour, cannot be told from the patient.)
+    the whole pulse moves by more than 25 mmHg within twenty seconds, both edges alike. (A transducer's slow drift, some mmHg an hour,
+    cannot be told from the patient.)
 ``noise``
     what is faster than a pulse has edges, against the pulse pressure; or most pulses of the last seconds break jSQI's rule of slopes or
     of rate.
@@ -53,12 +57,17 @@ RAIL_S = 0.1
 TOP_S = 0.08
 TOP_PART = 0.015
 TOP_MMHG = 0.75
+TOP_MOST = 0.03  # a pulse of 12 mmHg is within .75 of its peak for 80 ms by itself
+BELOW_MMHG = 5.0  # under zero
 STEEP_PART = 0.15
 DAMPED_PULSE = 0.5
 DAMPED_SLOPE = 0.45
 DAMPED_LEAST = 0.7  # at most so much of the pulse is left; damping takes the upstroke first, and more of it
 KEPT_MMHG = 12.0
 KEPT_PART = 0.15
+ROUNDED = 1.25  # so many times less of the pulse is in its steepest 40 ms than was: where the mean stayed,
+ROUNDED_ALONE = 1.8  # and where nothing else tells (of the Challenge's good windows 1 % have more than 1.4)
+LOW_MMHG = 65.0
 FLUSH_ABOVE_MMHG = 50.0
 FLUSH_MMHG = 250.0
 FLUSH_S = 0.5
@@ -116,7 +125,7 @@ class PressureQuality:
         w = None if off else mended(window, MOST_MISSING)
         if w is None:
             self._course.clear()
-            return ["lead_off"], 0.0
+            return ["lead_off" if off else "missing"], 0.0
         high, low = float(w.max()), float(w.min())
         mean = float(w.sum()) / len(w)
         size = high - low
@@ -133,6 +142,7 @@ class PressureQuality:
             "drift": self._drift(high, low, upstroke),
         }
         if self.kind == "abp":
+            faults["calibration"] = self._below(w, low)
             faults["flush"] = self._flush(w, high, low)
             faults["damped"] = self._damped(w, size, upstroke, mean)
             if faults["damped"] >= 1.0:
@@ -185,7 +195,8 @@ class PressureQuality:
         worst = longest / least if longest > 2 else 0.0
         # A rail with some noise after it: entered steeply, as a rounded peak never is.
         size = high - low
-        near = max(TOP_PART * size, TOP_MMHG if self.kind == "abp" and size > WEAK_MMHG else 0.0)
+        least_near = min(TOP_MMHG, TOP_MOST * size) if self.kind == "abp" and size > WEAK_MMHG else 0.0
+        near = max(TOP_PART * size, least_near)
         starts, ends = runs(w >= high - near)
         before = round(UPSTROKE_S * self.fs)
         for a, b in zip(starts.tolist(), ends.tolist(), strict=True):
@@ -214,20 +225,23 @@ class PressureQuality:
         self._course.append((high, low, upstroke))
         if self.kind == "pleth":
             return 0.0
-        below = -low / 5.0 if low < 0.0 else 0.0
         if len(self._course) < (self._course.maxlen or 0):
-            return below
+            return 0.0
         high_then, low_then, upstroke_then = self._course[0]
         least = 10.0 if self._usual is None else 0.5 * self._usual[0]
         steep = 0.0 if self._usual is None else 0.5 * self._usual[1]
         # Both ends must be pulses: a pressure that runs off when the heart stops is no drift.
         if min(high - low, high_then - low_then) < least or min(upstroke, upstroke_then) < steep:
-            return below
+            return 0.0
         up, down = high - high_then, low - low_then
         # The same on both edges: a transducer that is moved shifts all of the pulse; a patient changes its size as well.
         if up * down <= 0.0 or abs(up - down) > max(DRIFT_UNLIKE_MMHG, 0.15 * abs(down)):
-            return below
-        return max(below, min(abs(up), abs(down)) / DRIFT_MMHG)
+            return 0.0
+        return min(abs(up), abs(down)) / DRIFT_MMHG
+
+    def _below(self, w: NDArray[np.float64], low: float) -> float:
+        """Of the lowest twentieth: after a flush the tubing rings, for less."""
+        return -float(np.partition(w, len(w) // 20)[len(w) // 20]) / BELOW_MMHG if low < 0.0 else 0.0
 
     def _flush_limit(self) -> float:
         return FLUSH_MMHG if self._usual is None else min(FLUSH_MMHG, self._usual[3] + FLUSH_ABOVE_MMHG)
@@ -247,18 +261,25 @@ class PressureQuality:
         return FLUSH_FLAT_MMHG / max(float(moves.min()), 1e-9) if len(moves) else 0.0
 
     def _damped(self, w: NDArray[np.float64], size: float, upstroke: float, mean: float) -> float:
-        """1 when the pulse has shrunk as much as damping must have it, and the mean stayed."""
+        """1 when the pulse is less and rounder than it was, as damping makes it."""
         fourth = len(w) // 4
         falling = float(w[:fourth].sum() - w[-fourth:].sum()) / fourth
         if size < WEAK_MMHG and mean > STANDING_MMHG and falling < 0.5 * size:
             return 1.0
-        worst = 0.0
-        for usual in (self._usual, self._lately):
-            if usual is None or abs(mean - usual[2]) > max(KEPT_MMHG, KEPT_PART * usual[2]):
-                continue
-            if worst == 0.0 and float((w - np.minimum.accumulate(w)).max()) < 0.5 * size:
-                return 0.0  # it runs off and does not rise: a pause, not a damped pulse
-            pulse, slope = usual[0] / max(size, 1e-9), usual[1] / max(upstroke, 1e-9)
-            both = math.sqrt(DAMPED_PULSE * pulse * DAMPED_SLOPE * slope)
-            worst = max(worst, min(DAMPED_LEAST * pulse, DAMPED_SLOPE * slope, both))
+        worst = max(self._less_and_rounder(one, size, upstroke, mean) for one in (self._usual, self._lately))
+        if worst > 0.0 and float((w - np.minimum.accumulate(w)).max()) < 0.5 * size:
+            return 0.0  # it runs off and does not rise: a pause, not a damped pulse
         return worst
+
+    @staticmethod
+    def _less_and_rounder(
+        usual: tuple[float, float, float, float] | None, size: float, upstroke: float, mean: float
+    ) -> float:
+        if usual is None:
+            return 0.0
+        pulse, slope = usual[0] / max(size, 1e-9), usual[1] / max(upstroke, 1e-9)
+        rounder = slope / pulse
+        if abs(mean - usual[2]) <= max(KEPT_MMHG, KEPT_PART * usual[2]):
+            both = math.sqrt(DAMPED_PULSE * pulse * DAMPED_SLOPE * slope)
+            return min(DAMPED_LEAST * pulse, DAMPED_SLOPE * slope, both, rounder / ROUNDED)
+        return min(pulse, rounder / ROUNDED_ALONE) if mean > LOW_MMHG else 0.0

@@ -1,10 +1,12 @@
 """What an ECG lead is worth, twice a second, with the reason when it is worth little.
 
-Seven faults, measured on the last two seconds against **the patient's own QRS** (its usual peak-to-peak, from the beats that
+Eight faults, measured on the last two seconds against **the patient's own QRS** (its usual peak-to-peak, from the beats that
 the detector found while the lead was good), because a millivolt means nothing by itself:
 
 ``lead_off``
-    flagged by the source, or a twentieth of the window has no value.
+    flagged by the source.
+``missing``
+    a twentieth of the window has no value, and no electrode is said to be off: torn lines, a recording's invalid samples.
 ``flat``
     the last second does not move at all, or by less than a two-thousandth of the usual QRS (0.5 uV of 1 mV). That is *not*
     asystole: electrodes on skin and any amplifier's input give several microvolts even where the heart gives none, so a
@@ -154,7 +156,7 @@ class EcgQuality:
             extent = extent if w is None else _Extent(*extents(w, round(self.fs)))
         if off or w is None:
             self._second.skip(end)
-            return ["lead_off"], [], 0.0
+            return ["lead_off" if off else "missing"], [], 0.0
         qrs = self._qrs_size(end, w, extent)
         if extent.last_high - extent.last_low <= FLAT_PART * qrs:
             self._second.skip(end)

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
+from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rules.arrest import asystole, pause
-from edge_agent.alarms.rules.base import DETECTION_S
+from edge_agent.alarms.rules.base import ARREST, DETECTION_S, Finding
+from edge_agent.alarms.rules.registry import RULES
+from edge_agent.clock import RecordedClock
+from edge_agent.events import Alarm
+from edge_agent.journey import Texture
+from edge_agent.stamp import REPLAYED, Stamp
 from tests.alarms.by_hand import (
+    FIBRILLATION,
+    FS,
     LIMITS,
     QUIET,
     SINUS,
@@ -138,3 +150,79 @@ def test_the_pause_is_the_configured_one() -> None:
     beats(made, "II", [3.0])
     assert asystole(made, samples(5.7), AlarmLimits(asystole_s=2, pause_s=1.5)) is not None
     assert asystole(made, samples(12), AlarmLimits(asystole_s=10)) is None
+
+
+@pytest.mark.parametrize("rule", [asystole, pause])
+def test_a_line_that_swings_does_not_stand_still(rule: Callable[..., Finding | None]) -> None:
+    """Before it is raised as a fibrillation no detector finds a beat in it."""
+    made = evidence("II")
+    beats(made, "II", [3.0, 3.8, 4.6])
+    now = samples(4.6 + (4.1 + LIMITS.fibrillation_s if rule is asystole else 3.1) + DETECTION_S)
+    textures(made, "II", SINUS, 3.0, 5.0)
+    textures(made, "II", FIBRILLATION, 7.0, now / FS)
+    found = rule(made, now, LIMITS)
+    assert found is not None
+    assert found.against == "II swings"
+    for still_s, against in ((0.5, True), (0.75, False)):  # with the one that ends now: for a second
+        fresh = evidence("II")
+        beats(fresh, "II", [3.0, 3.8, 4.6])
+        textures(fresh, "II", FIBRILLATION, 5.0, now / FS - still_s - 0.25)
+        textures(fresh, "II", QUIET, now / FS - still_s, now / FS)
+        found = rule(fresh, now, LIMITS)
+        assert found is not None
+        assert (found.against is not None) is against
+
+
+@pytest.mark.parametrize(("texture", "wait_s"), [(FIBRILLATION, LIMITS.fibrillation_s), (QUIET, 0.0)])
+def test_a_line_that_is_not_still_is_left_to_the_fibrillation_for_as_long_as_that_takes(
+    texture: Texture, wait_s: float
+) -> None:
+    """What moves need not swing yet: the first seconds of a fibrillation look like much."""
+    moves = replace(texture, steady=0.0)  # no swing
+    due_s = 4.6 + LIMITS.asystole_s + DETECTION_S + wait_s
+    for at_s, alarm in ((due_s - 0.1, False), (due_s + 0.1, True)):
+        made = evidence("II")
+        beats(made, "II", [3.0, 3.8, 4.6])
+        textures(made, "II", moves, 7.0, at_s)
+        found = asystole(made, samples(at_s), LIMITS)
+        assert (found is not None) is alarm
+        assert found is None or found.against is None
+
+
+def test_one_that_stands_goes_on_though_the_line_moves() -> None:
+    made = evidence("II")
+    beats(made, "II", [3.0, 3.8, 4.6])
+    textures(made, "II", replace(FIBRILLATION, steady=0.0), 7.0, 10.0)
+    assert asystole(made, samples(10.0), LIMITS) is None
+    made.standing = frozenset({"asystole"})
+    assert asystole(made, samples(10.0), LIMITS) is not None
+
+
+def test_asystole_is_not_raised_while_a_fibrillation_stands_and_is_when_it_has_ended() -> None:
+    stamp = Stamp(device="d", stream="s", session="test", fs=FS, clock=RecordedClock(FS, None))
+    panel: AlarmPanel[Evidence] = AlarmPanel(
+        [rule for rule in RULES if rule.kind in ARREST], fs=FS, stamp=stamp, controls=Controls()
+    )
+    made = evidence("II")
+    beats(made, "II", every(0.8, 60, 3.0))  # the last one at 50.2 s
+    textures(made, "II", SINUS, 20.0, 50.0)
+    said: list[Alarm] = []
+    for quarter in range(4 * 50, 4 * 100):
+        at_s = quarter / 4
+        if 52.0 < at_s <= 80.0:  # nobody finds a beat in it; it wanes from 70 to 75 s
+            textures(made, "II", replace(FIBRILLATION, steady=0.0 if 70.0 < at_s < 75.0 else 0.4), at_s, at_s)
+        elif at_s > 80.0:
+            textures(made, "II", QUIET, at_s, at_s)
+        now = samples(at_s)
+        quality(made, "II", at_s)
+        made.standing = panel.standing
+        said += panel.step(made, now, LIMITS, REPLAYED)
+    of = [(one.kind, one.state, round(one.known / FS)) for one in said if one.state != "updated"]
+    assert [(kind, state) for kind, state, _ in of] == [
+        ("ventricular_fibrillation", "raised"),
+        ("asystole", "suppressed"),
+        ("ventricular_fibrillation", "cleared"),
+        ("asystole", "raised"),
+    ]
+    assert of[3][2] - 80 <= 4 + 10
+    assert len({one.id for one in said if one.kind == "asystole"}) == 1

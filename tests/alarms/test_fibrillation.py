@@ -191,6 +191,24 @@ def test_what_ends_it(like: Texture, seconds: float) -> None:
     assert ventricular_fibrillation(*standing(like, seconds), LIMITS) is None
 
 
+@pytest.mark.parametrize(
+    ("size_log", "seconds", "goes_on"), [(-0.8, 4.0, False), (-0.8, 3.5, True), (-0.6, 8.0, True), (0.2, 8.0, True)]
+)
+def test_it_has_stopped_when_for_four_seconds_nothing_is_half_as_large_as_its_swings(
+    size_log: float, seconds: float, goes_on: bool
+) -> None:
+    """What is left is noise, too large for a still line (a fifth of the usual size). The swings were as large as is usual."""
+    made, now = standing(replace(SCATTERED, last_size_log=size_log), seconds)
+    assert (ventricular_fibrillation(made, now, LIMITS) is not None) is goes_on
+
+
+def test_one_lead_that_is_as_large_as_its_swings_is_enough_for_it_to_go_on() -> None:
+    made, _ = standing(FIBRILLATION, 0.0)
+    textures(made, "V", replace(SCATTERED, last_size_log=-0.8), 48.0, 53.0)
+    now = textures(made, "II", SCATTERED, 48.0, 53.0)
+    assert ventricular_fibrillation(made, now, LIMITS) is not None
+
+
 def test_a_pulse_ends_it() -> None:
     made, now = standing(SCATTERED, 8.0, abp=True)
     assert ventricular_fibrillation(made, now, LIMITS) is not None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.rules.pressure import hypertension, hypotension, pulse_lost
-from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulses, quality, samples
+from edge_agent.alarms.vitals import vital_signs
+from tests.alarms.by_hand import FS, LIMITS, beats, every, evidence, pulse_at, pulses, quality, samples
 
 
 @pytest.mark.parametrize(("mean", "alarm"), [(64.9, True), (65.0, False), (65.1, False), (40.0, True)])
@@ -51,6 +53,35 @@ def test_pulses_that_are_not_to_be_trusted_count_for_nothing() -> None:
     now = pulses(made, 0.8, 70, 55)
     now = pulses(made, 0.8, 4, 120, "flush", start_s=now / FS)  # a flush does not hide what was before it
     assert hypotension(made, now, LIMITS) is not None
+
+
+def weak(made: Evidence, mean: float, alike: float | None, *reasons: str) -> int:
+    """70 s of a pulse of 15 mmHg; the last one's end."""
+    for first in range(0, samples(70), 200):
+        shown = {"systolic": mean + 10, "diastolic": mean - 5, "mean": mean, "reasons": reasons, "alike": alike}
+        made.pulse(pulse_at(first, 200, **shown))
+    return first + 200
+
+
+@pytest.mark.parametrize(
+    ("alike", "reasons", "alarm"),
+    [
+        (0.95, ("pulse_pressure",), True),
+        (0.95, ("mean_range", "diastolic_range", "after_bad"), True),
+        (0.8, ("pulse_pressure",), False),  # not the patient's shape
+        (None, ("pulse_pressure",), False),
+        (0.95, ("pulse_pressure", "ragged"), False),
+        (0.95, ("systolic_jump",), False),
+    ],
+)
+def test_a_shock_that_leaves_little_of_the_pulse_is_a_hypotension(
+    alike: float | None, reasons: tuple[str, ...], alarm: bool
+) -> None:
+    """60/45 mmHg breaks jSQI's rule of 20 mmHg of pulse pressure beat by beat."""
+    made = evidence("II", abp=True)
+    now = weak(made, 50.0, alike, *reasons)
+    assert (hypotension(made, now, LIMITS) is not None) is alarm
+    assert vital_signs(made, now)["mean_mmhg"] == (50.0 if alarm else None)
 
 
 def test_two_thirds_of_the_minute_must_be_seen() -> None:

@@ -6,8 +6,10 @@ import functools
 
 import pytest
 
-from benchmarks.alarms_simulated import MODELS, judge_script
+from benchmarks.alarms_simulated import CHANNELS, FS, MODELS, alarms_of, judge_script
 from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.sources.simulated.patient import SimulatedPatient
+from edge_agent.sources.simulated.script import Episode, Script
 
 
 @functools.cache
@@ -37,6 +39,18 @@ def test_one_episode_is_raised_once(seed: int) -> None:
     that wanes; a slow rhythm in which one lead sees a beat too many."""
     outcome = judge_script(seed, judge())
     assert [*outcome.missed, *outcome.late, *outcome.unscripted, *outcome.again] == []
+
+
+@pytest.mark.parametrize("seed", [2, 11])
+def test_forty_seconds_of_fibrillation_are_no_asystole_and_the_still_line_after_them_is(seed: int) -> None:
+    """It wanes: no beat is found in it for five seconds and more, again and again."""
+    script = Script((Episode("sinus", 60), Episode("fibrillation", 40, "vf"), Episode("still", 20, "asystole")))
+    alarms = alarms_of(SimulatedPatient(FS, CHANNELS, script, seed), judge())
+    kinds = ("ventricular_fibrillation", "asystole")
+    raised = [(one.kind, one.known / FS) for one in alarms if one.state == "raised" and one.kind in kinds]
+    assert [kind for kind, _ in raised] == list(kinds)
+    assert raised[0][1] < 60 + 4 + 10
+    assert 100 < raised[1][1] < 100 + 4 + 10
 
 
 @pytest.mark.parametrize("seed", [300, 301])

@@ -119,12 +119,12 @@ def test_more_than_half_usual_beats_in_another_lead(usual: int, others: int, aga
 
 def test_what_a_usual_beat_is() -> None:
     like = BeatShape("V", 0, 0, 0.9, 0.9, 0.3, -0.3)
-    assert unlike._is_usual(like)
+    assert unlike.is_usual(like)
     beside: tuple[dict[str, Any], ...] = (
         {"alike": 0.89}, {"slope_log": 0.31}, {"size_log": -0.31}, {"slope_log": -0.31}, {"size_log": 0.31},
     )  # fmt: skip
     for changes in beside:
-        assert not unlike._is_usual(replace(like, **changes))
+        assert not unlike.is_usual(replace(like, **changes))
 
 
 # -- pulses that go on ----------------------------------------------------------------------------------------------------------------

@@ -156,7 +156,9 @@ def test_ecg_lead_off_by_flag_and_by_missing_values() -> None:
     assert [q.sample for q in flagged if not q.good] == [5125, 5250, 5375, 5500]
     x = CLEAN.copy()
     x[5000:5030] = np.nan
-    assert [q.reasons for q in judge_ecg(x, known(RHYTHM)) if not q.good] == [("lead_off",)] * 4
+    assert [q.reasons for q in judge_ecg(x, known(RHYTHM)) if not q.good] == [("missing",)] * 4
+    both = judge_ecg(x, known(RHYTHM), (25,), lambda first: first == 5000)
+    assert [q.reasons for q in both if not q.good] == [("lead_off",)] * 4
     x = CLEAN.copy()
     x[5001] = np.inf  # one bad sample is mended
     assert all(q.good for q in judge_ecg(x, known(RHYTHM)))
@@ -337,7 +339,7 @@ def test_pressure_lead_off() -> None:
     assert [q.sample for q in out if q.reasons == ("lead_off",)] == list(range(5125, 6000, 125))
     x = LINE.copy()
     x[5000:] = np.nan
-    assert set(reasons(judge_line(x), FAULT_FROM)) == {"lead_off"}
+    assert set(reasons(judge_line(x), FAULT_FROM)) == {"missing"}
 
 
 def test_a_pleth_without_a_unit() -> None:
@@ -421,8 +423,8 @@ def test_an_hour_of_nothing(value: float) -> None:
     x = np.full(100 * 3600, value, np.float32)
     ecg_out = EcgQuality(100.0, "II").feed(x, 0, False, [])
     line_out = PressureQuality(100.0, "ABP").feed(x, 0, False, [])
-    assert {q.reasons for q in ecg_out} == {("flat",) if value == 0.0 else ("lead_off",)}
-    assert {q.reasons for q in line_out} == {("calibration",) if value == 0.0 else ("lead_off",)}
+    assert {q.reasons for q in ecg_out} == {("flat",) if value == 0.0 else ("missing",)}
+    assert {q.reasons for q in line_out} == {("calibration",) if value == 0.0 else ("missing",)}
     assert all(q.score == 0.0 for q in ecg_out + line_out)
 
 

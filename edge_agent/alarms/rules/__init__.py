@@ -1,5 +1,4 @@
-"""The alarm rules, by subject; `registry` lists them all.
+"""The alarm rules, by subject; `registry` finds them all.
 
-To add one: a function in the module of its subject (or a new one), a line in the registry, its kind in `events.AlarmKind`, a row in
-docs/alarms.md.
+To add one: a module with its function and its `RULES`, its name in `events.AlarmKind`, a row in docs/alarms.md (CONTRIBUTING.md).
 """

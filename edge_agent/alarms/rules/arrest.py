@@ -6,12 +6,13 @@ bradycardia and cardiac conduction delay").
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import islice
 
 from edge_agent.alarms.evidence import EcgEvidence, Evidence
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import DETECTION_S, Finding, confidence
-from edge_agent.alarms.rules.fibrillation import KNOWN_BEAT
+from edge_agent.alarms.rules.base import ARREST, DETECTION_S, QUIVERS, Finding, Rule, confidence
+from edge_agent.alarms.rules.fibrillation import KNOWN_BEAT, swings_now
 from edge_agent.alarms.rules.witness import DISTURBED, NEAR_S, beats_between, connected, good_leads, pulsing_between
 from edge_agent.alarms.signs import resemblance
 
@@ -25,8 +26,13 @@ LATE_PULSES = 1
 
 
 def asystole(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
-    """No QRS in any good lead for asystole_s; pulses that go on are against it."""
-    return _silence(evidence, now, limits.asystole_s)
+    """No QRS in any good lead for asystole_s; pulses that go on are against it. Where the line is not still it may be a fibrillation, which
+    shows no QRS either and takes fibrillation_s to be told: for so long it has the first word."""
+    found = _silence(evidence, now, limits.asystole_s)
+    if found is None or "asystole" in evidence.standing:
+        return found
+    told = found.since + round((limits.asystole_s + DETECTION_S + limits.fibrillation_s) * evidence.fs)
+    return None if now < told and _moves(evidence, found.evidence["leads"]) else found
 
 
 def pause(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
@@ -62,8 +68,17 @@ def _silence(evidence: Evidence, now: int, seconds: float) -> Finding | None:
         "pulses": max((line.count for line in lines), default=0),
     }
     speak = len(silent) + len(lines)
-    against = f"{pulsing[0].channel} pulses on: {pulsing[0].count} in {seconds:g} s" if pulsing else None
-    return Finding(since, since + round(seconds * fs), channel, seen, confidence(speak - len(pulsing), speak), against)
+    against = [f"{line.channel} pulses on: {line.count} in {seconds:g} s" for line in pulsing[:1]]
+    # What swings is not still: should it swing on for long enough it is a fibrillation, and raised as one.
+    against += [f"{name} swings" for name in sorted(silent) if swings_now(evidence.ecg[name], now, fs)]
+    agree = confidence(speak - len(pulsing), speak)
+    return Finding(since, since + round(seconds * fs), channel, seen, agree, "; ".join(against) or None)
+
+
+def _moves(evidence: Evidence, leads: Sequence[str]) -> bool:
+    """The last second of one of them is not quiet."""
+    newest = [evidence.ecg[name].textures[-1] for name in leads if evidence.ecg[name].textures]
+    return any(one.last_size_log > QUIET_SIZE_LOG for one in newest)
 
 
 def _last_beat(evidence: Evidence, name: str) -> int:
@@ -97,3 +112,9 @@ def _quiet_since(lead: EcgEvidence, now: int, fs: float) -> int | None:
             break
         since = one.sample - round(fs)
     return since
+
+
+RULES: tuple[Rule[Evidence], ...] = (
+    Rule("asystole", "high", asystole, under=QUIVERS),
+    Rule("pause", "medium", pause, under=ARREST),
+)

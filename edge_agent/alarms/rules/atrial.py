@@ -7,7 +7,7 @@ from __future__ import annotations
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.judged import Judged
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import Finding
+from edge_agent.alarms.rules.base import Finding, Rule
 
 
 def atrial_fibrillation(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
@@ -24,3 +24,7 @@ def _finding(known: Evidence | Judged) -> Finding | None:
     if known.rhythm != "AFIB":
         return None
     return Finding(known.rhythm_since, known.rhythm_known, known.rhythm_channel, dict(known.rhythm_evidence))
+
+
+RULES: tuple[Rule[Evidence], ...] = (Rule("atrial_fibrillation", "medium", atrial_fibrillation, instead=True),)
+VERDICT_RULES: tuple[Rule[Judged], ...] = (Rule("atrial_fibrillation", "medium", atrial_fibrillation_judged),)

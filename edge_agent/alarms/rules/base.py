@@ -33,6 +33,16 @@ class Finding:
     """What another signal says against it."""
 
 
+ARREST: frozenset[str] = frozenset({"asystole", "ventricular_fibrillation"})
+"""Whatever else is counted while the heart stands or quivers is a name for a part of it: one episode, one alarm."""
+RUNS = ARREST | {"ventricular_tachycardia"}
+QUIVERS = frozenset({"ventricular_fibrillation"})
+"""Shows no QRS either. What stands still afterwards is raised when the fibrillation has been found gone."""
+
+ABP = frozenset({"abp"})
+LINES = frozenset({"abp", "pleth"})
+"""Kinds of channels that rules need."""
+
 E = TypeVar("E")
 
 

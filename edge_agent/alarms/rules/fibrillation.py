@@ -14,10 +14,11 @@ that goes on.
 from __future__ import annotations
 
 import itertools
+import math
 
 from edge_agent.alarms.evidence import OUT_OF_BAND, EcgEvidence, Evidence
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import Finding, confidence
+from edge_agent.alarms.rules.base import Finding, Rule, confidence
 from edge_agent.alarms.rules.witness import DISTURBED, beats_between, good_leads, pulsing_between
 from edge_agent.journey import Texture
 from edge_agent.signal.texture import STEPS_PER_S, WINDOW_S
@@ -49,13 +50,15 @@ SLOW_PER_MIN = 140.0
 UNEVEN = 0.15
 GOES_ON_S = 20.0
 """A fibrillation that was raised waxes and wanes: it goes on without a full 4 s of swing for so long, while nothing else is shown."""
+STILL_PART = 0.5
+"""Of its swings: while no second of asystole_s reaches this in any lead the heart stands, whatever noise is on the line."""
 
 
 def ventricular_fibrillation(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """fibrillation_s of it in a good lead, and nothing else that shows beats or pulses; once raised, until something else is shown."""
     found = _begins(evidence, now, limits)
     if KIND in evidence.standing and (found is None or found.against is not None):
-        return _goes_on(evidence, now) or found
+        return _goes_on(evidence, now, limits.asystole_s) or found
     return found
 
 
@@ -99,9 +102,9 @@ def _begins(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None
     return Finding(first, min(met, last), channel, seen, confidence(agree, speak), "; ".join(against) or None)
 
 
-def _goes_on(evidence: Evidence, now: int) -> Finding | None:
+def _goes_on(evidence: Evidence, now: int, still_s: float) -> Finding | None:
     """It has swung within GOES_ON_S, and nothing shows that the heart beats or stands still: no lead anything like the usual beat, no line
-    pulses."""
+    pulses, in some lead something that is as large as its swings."""
     fs = evidence.fs
     leads = {name: lead for name, lead in evidence.ecg.items() if _readable(lead) and _newest(lead, 1, now, fs)}
     newest = [lead.textures[-1] for lead in leads.values()]
@@ -111,15 +114,28 @@ def _goes_on(evidence: Evidence, now: int) -> Finding | None:
     if all(one.last_size_log <= LEAST_SIZE_LOG for one in newest):
         return None
     many = round(GOES_ON_S * STEPS_PER_S)
-    swung = {
-        name: one for name, lead in leads.items() if (one := _last_swing(_newest(lead, many, now, fs))) is not None
-    }
-    if not swung or any(line.count >= LEAST_PULSES for line in pulsing_between(evidence, now - round(4 * fs), now)):
+    lately = {name: _newest(lead, many, now, fs) for name, lead in leads.items()}
+    swung = {name: one for name, listed in lately.items() if (one := _last_swing(listed)) is not None}
+    if all(_has_stopped(lately[name], still_s) for name in swung):
+        return None
+    if any(line.count >= LEAST_PULSES for line in pulsing_between(evidence, now - round(4 * fs), now)):
         return None
     channel = max(swung, key=lambda name: swung[name].sample)
     one = swung[channel]
     since = one.sample - round(WINDOW_S * fs)
     return Finding(since, one.sample, channel, _seen(one, sorted(swung)), confidence(len(swung), len(leads)))
+
+
+def _has_stopped(textures: list[Texture], still_s: float) -> bool:
+    """For still_s no second has had STILL_PART of the amplitude of the largest swing before."""
+    swings_log = max(one.size_log for one in textures if swings(one))
+    newest = textures[-round(still_s * STEPS_PER_S) :]
+    return max(one.last_size_log for one in newest) < swings_log + math.log(STILL_PART)
+
+
+def swings_now(lead: EcgEvidence, now: int, fs: float) -> bool:
+    """Within the last second."""
+    return any(swings(one) for one in _newest(lead, STEPS_PER_S, now, fs))
 
 
 def _last_swing(textures: list[Texture]) -> Texture | None:
@@ -180,3 +196,6 @@ def _regular(beats: list[int], fs: float) -> float | None:
     middle = steps[len(steps) // 2]
     even = all(abs(step - middle) <= UNEVEN * middle for step in steps)
     return 60 * fs / middle if even else None
+
+
+RULES: tuple[Rule[Evidence], ...] = (Rule("ventricular_fibrillation", "high", ventricular_fibrillation),)

@@ -10,7 +10,8 @@ from statistics import fmean
 
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import Finding, confidence
+from edge_agent.alarms.pulses import is_pressure
+from edge_agent.alarms.rules.base import ABP, ARREST, LINES, Finding, Rule, confidence
 from edge_agent.alarms.rules.witness import beats_between, lines, vouched
 
 FRESH_PULSE_S = 15.0
@@ -49,7 +50,7 @@ def _pressure(
     """All good pulses of the last duration_s beyond a limit, good pulses covering at least two thirds of it."""
     for name, line in evidence.abp.items():
         first = now - round(duration_s * evidence.fs)
-        pulses = [pulse for pulse in line.pulses if pulse.end > first and not pulse.reasons]
+        pulses = [pulse for pulse in line.pulses if pulse.end > first and is_pressure(pulse)]
         if not pulses or line.since > first:
             continue
         values = [float(getattr(pulse, number)) for pulse in pulses]
@@ -93,3 +94,10 @@ def pulse_lost(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | N
     return Finding(
         since, since + round(limits.pulse_lost_s * fs), channel, seen, confidence(agree, agree + len(pulsing)), against
     )
+
+
+RULES: tuple[Rule[Evidence], ...] = (
+    Rule("pulse_lost", "high", pulse_lost, needs=LINES, under=ARREST),
+    Rule("hypotension", "medium", hypotension, needs=ABP),
+    Rule("hypertension", "medium", hypertension, needs=ABP),
+)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import DETECTION_S, Finding, confidence
+from edge_agent.alarms.rules.base import ARREST, DETECTION_S, Finding, Rule, confidence
 from edge_agent.alarms.rules.witness import beats_between, good_leads, pulsing_between, rate_of, seconded, vouched
 
 SLOW_BEATS = 5
@@ -141,3 +141,9 @@ def _finding(found: _Rate, beats: int, against: list[str], speak: int) -> Findin
     seen = {"rate_per_min": round(rate, 1), "beats": beats}
     why = "; ".join(against) or None
     return Finding(first, last, channel, seen, confidence(speak - len(against), speak), why)
+
+
+RULES: tuple[Rule[Evidence], ...] = (
+    Rule("bradycardia", "high", bradycardia, under=ARREST),
+    Rule("tachycardia", "high", tachycardia, under=ARREST),
+)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 
 from edge_agent.alarms.evidence import EcgEvidence, Evidence, PressureEvidence, Worth
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import Finding
+from edge_agent.alarms.rules.base import ABP, ARREST, Finding, Rule
+from edge_agent.alarms.rules.witness import connected
+from edge_agent.events import AlarmKind
 
 QUALITY_S = 0.5
 """From one judgement of a channel to the next."""
@@ -18,7 +20,7 @@ DRIFT_S = 20.0
 
 def lead_off(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """An ECG channel has had no electrode (or does not move at all) for lead_off_s."""
-    return _technical(evidence.ecg, now, evidence.fs, limits.lead_off_s, lambda worth: worth.unreadable_since)
+    return _technical(evidence, "lead_off", evidence.ecg, now, limits.lead_off_s, lambda worth: worth.unreadable_since)
 
 
 def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
@@ -32,54 +34,67 @@ def ecg_noise(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | No
             return worth.disturbed_since
         return max(worth.disturbed_since, evidence.arrest_until + round(AFTER_ARREST_S * evidence.fs))
 
-    return _technical(evidence.ecg, now, evidence.fs, limits.noise_s, since)
+    return _technical(evidence, "ecg_noise", evidence.ecg, now, limits.noise_s, since)
 
 
 def abp_artifact(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """The line does not show the patient's pressure: flushed, clipped, drifting, disconnected; the reasons say which."""
 
-    fs, least_s = evidence.fs, limits.abp_artifact_s
-
     def since(worth: Worth) -> int | None:
         if "damped" in worth.reasons or worth.bad_since is None:
             return None
-        return worth.bad_since + (round(DRIFT_S * fs) if worth.reasons == ("drift",) else 0)
+        return worth.bad_since + (round(DRIFT_S * evidence.fs) if worth.reasons == ("drift",) else 0)
 
-    return _technical(evidence.abp, now, fs, least_s, since)
+    return _technical(evidence, "abp_artifact", evidence.abp, now, limits.abp_artifact_s, since)
 
 
 def abp_damped(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
     """The line is damped: a clot, a kink or a bubble takes the pulse and leaves the mean. It builds up, and at the
     edge of what is damped it comes and goes:
-    abp_artifact_s of it within twice that time are enough."""
+    abp_artifact_s of it within twice that time are enough. Where no beat is seen there is no pulse to be damped."""
     fs, least_s = evidence.fs, limits.abp_artifact_s
+    if not _beats_go_on(evidence, now, limits):
+        return None
 
     def since(worth: Worth) -> int | None:
-        return worth.bad_since if "damped" in worth.reasons else None
+        return None if "damped" not in worth.reasons else max(worth.bad_since or 0, evidence.arrest_until)
 
-    found = _technical(evidence.abp, now, fs, least_s, since)
+    found = _technical(evidence, "abp_damped", evidence.abp, now, least_s, since)
     for name, line in evidence.abp.items():
         if found is not None or "damped" not in line.worth.reasons:
             continue
         lately = [one for one in line.qualities if one.sample > now - 2 * least_s * fs]
-        damped = [one for one in lately if "damped" in one.reasons]
+        damped = [one for one in lately if "damped" in one.reasons and one.first >= evidence.arrest_until]
         if len(damped) * QUALITY_S >= least_s:
             found = Finding(damped[0].first, damped[-1].sample, name, {"reasons": sorted(line.worth.reasons)})
     return found
 
 
+def _beats_go_on(evidence: Evidence, now: int, limits: AlarmLimits) -> bool:
+    """As far as a lead can tell, if there is one."""
+    if evidence.standing & ARREST:
+        return False
+    leads = [lead for lead in evidence.ecg.values() if connected(lead)]
+    since = now - limits.asystole_s * evidence.fs
+    return not leads or any(lead.beats and lead.beats[-1] > since for lead in leads)
+
+
 def _technical(
+    evidence: Evidence,
+    kind: AlarmKind,
     channels: Mapping[str, EcgEvidence | PressureEvidence],
     now: int,
-    fs: float,
     least_s: float,
     since_of: Callable[[Worth], int | None],
 ) -> Finding | None:
-    """A channel that has been so for least_s."""
+    """A channel that has been so for least_s; while the alarm stands, one that is so at all: what comes back before it has cleared
+    is the same episode."""
+    least = round(least_s * evidence.fs)
+    wanted = 0 if kind in evidence.standing else least
     for name, channel in channels.items():
         since = since_of(channel.worth)
-        if since is not None and now - since >= least_s * fs:
-            return Finding(since, since + round(least_s * fs), name, {"reasons": sorted(channel.worth.reasons)})
+        if since is not None and now - since >= wanted:
+            return Finding(since, since + least, name, {"reasons": sorted(channel.worth.reasons)})
     return None
 
 
@@ -96,3 +111,13 @@ def tpu_degraded(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding |
     if evidence.engine_degraded is None:
         return None
     return Finding(now, now, None, {"engine": evidence.engine_degraded})
+
+
+RULES: tuple[Rule[Evidence], ...] = (
+    Rule("signal_lost", "medium", signal_lost),
+    Rule("ecg_noise", "low", ecg_noise),
+    Rule("lead_off", "low", lead_off),
+    Rule("abp_artifact", "low", abp_artifact, needs=ABP),
+    Rule("abp_damped", "low", abp_damped, needs=ABP),
+    Rule("tpu_degraded", "low", tpu_degraded),
+)

@@ -116,7 +116,7 @@ def _weighed(lead: Shown, run: Sequence[BeatShape], leads: Sequence[Shown], fs: 
         theirs = [one for one in other.shapes if first - margin <= one.sample <= last + margin]
         if len(theirs) < 2:
             continue
-        usual = sum(_is_usual(one) for one in theirs)
+        usual = sum(is_usual(one) for one in theirs)
         most = usual > len(theirs) / 2
         if not most and not other.knows(first):
             continue  # a lead that was not clear, or is not any more, may hide the usual beats; it makes none up
@@ -132,5 +132,5 @@ def _weighed(lead: Shown, run: Sequence[BeatShape], leads: Sequence[Shown], fs: 
     return Finding(first, last, lead.channel, seen, confidence(speak - len(against), speak), "; ".join(against) or None)
 
 
-def _is_usual(one: BeatShape) -> bool:
+def is_usual(one: BeatShape) -> bool:
     return one.alike >= LIKE and abs(one.size_log) <= SAME_LOG and abs(one.slope_log) <= SAME_LOG

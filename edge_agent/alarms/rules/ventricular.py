@@ -20,11 +20,14 @@ from statistics import fmean
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.judged import Judged, JudgedBeat
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import Finding, confidence
+from edge_agent.alarms.rules.alone import alone
+from edge_agent.alarms.rules.base import ARREST, RUNS, Finding, Rule, confidence
 from edge_agent.alarms.rules.fibrillation import KNOWN_BEAT, MOST_ALIKE
-from edge_agent.alarms.rules.unlike import Shown, unlike_run
+from edge_agent.alarms.rules.unlike import Shown, is_usual, unlike_run
 from edge_agent.alarms.rules.unmoved import unmoved
 from edge_agent.alarms.scene import SHAPES, TEXTURES, LineScene
+from edge_agent.journey import UNREADABLE
+from edge_agent.signal.texture import USUAL_TO_S
 
 OVER_S = 2.0
 """A run is over when no beat of it has come for so long."""
@@ -40,7 +43,6 @@ ventricular (a slow one in noise, say) is none."""
 LEAST_RUN = 3
 IN_NOISE = 0.25
 """So many of another good lead's beats that are not ventricular are against a run; half of them where the lead itself is clear."""
-UNREADABLE = frozenset({"lead_off", "flat"})
 COUPLET = [False, True, True, False]
 
 
@@ -75,7 +77,10 @@ def ventricular_tachycardia_unjudged(evidence: Evidence, now: int, limits: Alarm
 def _held(found: Finding, lines: Sequence[LineScene], fs: float) -> Finding:
     """Against the pulses."""
     first = max(found.since, found.met - round(HOLD_S * fs))
-    against = unmoved(lines, first, found.met, float(found.evidence["rate_per_min"]), fs)
+    return _also(found, unmoved(lines, first, found.met, float(found.evidence["rate_per_min"]), fs))
+
+
+def _also(found: Finding, against: Sequence[str]) -> Finding:
     return replace(found, against="; ".join(filter(None, [found.against, *against]))) if against else found
 
 
@@ -86,7 +91,8 @@ def ventricular_run(judged: Judged, now: int, limits: AlarmLimits) -> Finding | 
         if len(run) >= LEAST_RUN:
             rate = (len(run) - 1) * 60 * judged.fs / (run[-1] - run[0])
             seen = {"rate_per_min": round(rate, 1), "beats": len(run)}
-            found.append(_weighed(judged, channel, run, run[:LEAST_RUN], seen))
+            weighed = _weighed(judged, channel, run, run[:LEAST_RUN], seen)
+            found.append(_also(weighed, alone(judged, channel, run[:LEAST_RUN])))
     return _best(found)
 
 
@@ -129,7 +135,8 @@ def ventricular_bigeminy(judged: Judged, now: int, limits: AlarmLimits) -> Findi
                 continue
             seen = {"pairs": BIGEMINAL, "rate_per_min": round((len(at) - 1) * 60 * judged.fs / (at[-1] - at[0]), 1)}
             pairs = [beat.sample for beat, early in zip(last, turns, strict=True) if early]
-            found.append(_seconded(judged, channel, pairs, Finding(at[0], at[-1], channel, seen)))
+            seconded = _seconded(judged, channel, pairs, Finding(at[0], at[-1], channel, seen))
+            found.append(_also(seconded, alone(judged, channel, pairs)))
     return _best(found)
 
 
@@ -191,7 +198,22 @@ def _weighed(
         if not_ventricular > len(labels) * most and sum(usual) >= len(usual) / 2:
             against.append(f"{other} shows {not_ventricular} of {len(labels)} beats that are not ventricular")
     agree = speak - len(against)
-    return Finding(run[0], newest[-1], channel, dict(seen), confidence(agree, speak), "; ".join(against) or None)
+    found = Finding(run[0], newest[-1], channel, dict(seen), confidence(agree, speak), "; ".join(against) or None)
+    return _also(found, _usual(judged, channel, run))
+
+
+def _usual(judged: Judged, channel: str, run: Sequence[int]) -> list[str]:
+    """Against beats called ventricular whose shapes, as far as they are known, are the patient's usual one: as a tachycardia begins
+    their intervals are all that is new. None of a run that has lasted can speak: it may have become the usual."""
+    lead = judged.scene.lead(channel)
+    if lead is None or judged.scene.known - run[0] > USUAL_TO_S * judged.fs:
+        return []
+    shown = Shown(channel, lead.clear_since, lead.shapes, lead.textures)
+    known = [one for one in lead.shapes if one.sample >= run[0]]
+    usual = sum(is_usual(one) for one in known)
+    if not known or 2 * usual <= len(known) or not shown.has_usual(run[0]):
+        return []
+    return [f"{usual} of its {len(known)} shapes are the usual one"]
 
 
 def _seconded(judged: Judged, channel: str, at: Sequence[int], found: Finding) -> Finding:
@@ -223,3 +245,14 @@ def _elsewhere(judged: Judged, channel: str, pair: Sequence[int]) -> bool:
 def _best(found: list[Finding]) -> Finding | None:
     """One that nothing is against before one that something is."""
     return min(found, key=lambda one: one.against is not None, default=None)
+
+
+RULES: tuple[Rule[Evidence], ...] = (
+    Rule("ventricular_tachycardia", "high", ventricular_tachycardia_unjudged, instead=True, under=ARREST),
+)
+VERDICT_RULES: tuple[Rule[Judged], ...] = (
+    Rule("ventricular_tachycardia", "high", ventricular_tachycardia, under=ARREST),
+    Rule("ventricular_run", "medium", ventricular_run, refractory_s=30.0, under=RUNS),
+    Rule("ventricular_couplet", "low", ventricular_couplet, refractory_s=60.0, under=RUNS),
+    Rule("ventricular_bigeminy", "low", ventricular_bigeminy, refractory_s=20.0, under=RUNS),
+)
