@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
 from edge_agent import events, second_opinion
-from edge_agent.alarms.limits import changed
+from edge_agent.alarms.limits import changed, differences
 from edge_agent.errors import RequestError
 from edge_agent.inference.installed.live import LiveModels
 from edge_agent.pipeline import Pipeline
 from edge_agent.runner import StreamRunner
+
+log = logging.getLogger(__name__)
 
 LONGEST_MARK = 200
 LONGEST_SILENCE_S = 3600
@@ -87,14 +90,16 @@ class Answers:
         return {"kind": alarm, "until_sample": pipeline.silence(alarm, seconds)}
 
     def _limits(self, stream: object, given: object) -> dict[str, Any]:
-        """Until the next reload or restart, which take what the file says."""
+        """Until the next reload or restart, which take what the file says; a limit given as null is the file's again."""
         pipeline = self._pipeline(stream)
         runner = next(one for one in self._runners if one.pipeline is pipeline)
         try:
-            limits = changed(runner.config.alarms, given)
+            limits = changed(before := runner.config.alarms, given, runner.configured)
         except ValueError as error:
             raise RequestError(f"limits: {error}") from None
-        runner.set_limits(runner.config.model_copy(update={"alarms": limits}))
+        runner.set_limits(limits)
+        what = "; ".join(differences(before, limits)) or "nothing, they were so before"
+        log.info("%s: alarm limits changed by request: %s", runner.config.name, what)
         return {"limits": limits.model_dump(mode="json")}
 
 

@@ -11,16 +11,16 @@ import re
 import socket
 import ssl
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edge_agent.alarms.limits import AlarmLimits as AlarmLimits
 from edge_agent.config_problems import Tables, problems
 from edge_agent.errors import ConfigError
-from edge_agent.inference.installed.signature import is_key
 from edge_agent.inference.settings import InferenceConfig as InferenceConfig
 from edge_agent.outputs import sinks
 from edge_agent.outputs.settings import HomeAssistantConfig as HomeAssistantConfig
@@ -30,7 +30,7 @@ from edge_agent.outputs.settings import OutboxConfig as OutboxConfig
 from edge_agent.outputs.settings import RecorderConfig as RecorderConfig
 from edge_agent.outputs.settings import RequestsConfig as RequestsConfig
 from edge_agent.review.settings import ReviewConfig as ReviewConfig
-from edge_agent.section import Host, printable, topic_part
+from edge_agent.section import SET, DiskPath, Host, printable, together, topic_part
 from edge_agent.section import Section as Section
 from edge_agent.sources.settings import BoardSource as BoardSource
 from edge_agent.sources.settings import FileSource as FileSource
@@ -41,6 +41,7 @@ from edge_agent.sources.settings import SimulatedSource as SimulatedSource
 from edge_agent.sources.settings import StdinSource as StdinSource
 from edge_agent.sources.settings import TcpSource as TcpSource
 
+T = TypeVar("T", str, int)
 SignalKind = Literal["ecg", "abp", "pleth"]
 DETECTORS = ("native", "native:rules", "native:rules-fast")
 MOST_BYTES = 1 << 20
@@ -101,17 +102,16 @@ class TlsConfig(Section):
     """How the broker proves who it is, and the agent who it is."""
 
     must_be_there: ClassVar = ("ca_file", "cert_file", "key_file")
-    ca_file: Path | None = Field(default=None, description="PEM; the system's certificates by default.")
-    cert_file: Path | None = Field(
+    ca_file: DiskPath | None = Field(default=None, description="PEM; the system's certificates by default.")
+    cert_file: DiskPath | None = Field(
         default=None, description="The agent's own certificate, PEM, where the broker asks for one."
     )
-    key_file: Path | None = Field(default=None, description="Its key, PEM, without a passphrase.")
+    key_file: DiskPath | None = Field(default=None, description="Its key, PEM, without a passphrase.")
     check_name: bool = Field(default=True, description="Whether the certificate must be for the host's name.")
 
     @model_validator(mode="after")
     def _pair(self) -> TlsConfig:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
+        together(self, "cert_file", "key_file")
         return self
 
     def context(self) -> ssl.SSLContext:
@@ -128,6 +128,7 @@ class MqttConfig(Section):
     """The broker."""
 
     must_be_there: ClassVar = ("password_file",)
+    secret: ClassVar = ("username", "password_credential", "tls")
     host: Host = Field(default="localhost", description="The broker's name or address.")
     port: int = Field(default=1883, ge=1, le=65535)
     protocol: Literal["3.1.1", "5"] = "3.1.1"
@@ -135,7 +136,7 @@ class MqttConfig(Section):
     websocket_path: str = Field(default="/mqtt", pattern=r"^/[^\s]*$")
     base: str = Field(default="edge-agent", description="First part of every topic.")
     username: str | None = None
-    password_file: Path | None = Field(
+    password_file: DiskPath | None = Field(
         default=None,
         description=f"A file that holds the password alone; the variable {PASSWORD_VARIABLE} is another way.",
     )
@@ -167,6 +168,11 @@ class MqttConfig(Section):
         if self.password_credential is not None:
             return f"systemd credential {self.password_credential}"
         return str(self.password_file or PASSWORD_VARIABLE)
+
+    def public(self) -> dict[str, Any]:
+        path, asks, _ = self.websocket_path.partition("?")
+        # some brokers take a token there
+        return {**super().public(), "websocket_path": f"{path}?{SET}" if asks else path}
 
     def password(self) -> str | None:
         """Read when it is needed, kept nowhere."""
@@ -276,16 +282,8 @@ class Config(sinks.Tables):
     @field_validator("stream")
     @classmethod
     def _distinct(cls, streams: list[StreamConfig]) -> list[StreamConfig]:
-        names = [stream.name for stream in streams]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(f"the name {twice[0]!r} stands twice")
-        if sum(isinstance(stream.source, StdinSource) for stream in streams) > 1:
-            raise ValueError("two streams read the standard input; there is one")
-        ports = [stream.source.port for stream in streams if isinstance(stream.source, TcpSource)]
-        shared = sorted({port for port in ports if ports.count(port) > 1})
-        if shared:
-            raise ValueError(f"two streams listen on TCP port {shared[0]}; give each its own")
+        if clashing := "; ".join(clashes(streams)):
+            raise ValueError(clashing)
         return streams
 
     def anchored(self, folder: Path) -> Self:
@@ -298,29 +296,23 @@ class Config(sinks.Tables):
         for number, stream in enumerate(self.stream):
             yield from (f"stream[{number}] ({stream.name}).{one}" for one in stream.missing(folder))
 
-    def public(self) -> dict[str, Any]:
-        """As published: no secret and no path to one."""
-        shown = self.model_dump(mode="json")
-        brokers = [stream["source"].get("broker") for stream in shown["stream"]]
-        for broker in (shown["mqtt"], *(one for one in brokers if one is not None)):
-            for key in ("username", "password_file", "password_credential", "tls"):
-                if broker[key] is not None:
-                    broker[key] = "(set)"
-            path, asks, _ = broker["websocket_path"].partition("?")
-            broker["websocket_path"] = f"{path}?(set)" if asks else path  # some brokers take a token there
-        shown["inference"]["trusted_keys"] = [key if is_key(key) else "(set)" for key in self.inference.trusted_keys]
-        for key in ("recordings", "state", "cert_file", "key_file"):
-            if shown["review"][key] is not None:
-                shown["review"][key] = "(set)"
-        if shown["inference"]["store"] is not None:
-            shown["inference"]["store"] = "(set)"
-        if shown["outbox"]["folder"] is not None:
-            shown["outbox"]["folder"] = "(set)"
-        if shown["recorder"] is not None:
-            shown["recorder"]["folder"] = "(set)"
-        for name, key, _ in sinks.files(self):
-            shown[name][key] = "(set)"
-        return shown
+
+def clashes(streams: Sequence[StreamConfig]) -> Iterator[str]:
+    """What one stream alone can have, and two want."""
+    for name in _twice(stream.name for stream in streams):
+        yield f"the name {name!r} stands twice"
+    if sum(isinstance(stream.source, StdinSource) for stream in streams) > 1:
+        yield "two streams read the standard input; there is one"
+    for number in _twice(stream.source.port for stream in streams if isinstance(stream.source, TcpSource)):
+        yield f"two streams listen on TCP port {number}; give each its own"
+    ports = [stream.source.port for stream in streams if isinstance(stream.source, SerialSource | BoardSource)]
+    # One device may have several names; what is behind a URL is not ours to know.
+    for port in _twice(os.path.realpath(port) for port in ports if port and "://" not in port):
+        yield f"two streams read the port {port}; one board is one stream"
+
+
+def _twice(names: Iterable[T]) -> list[T]:
+    return [name for name, many in Counter(names).items() if many > 1]
 
 
 def _with_broker(stream: StreamConfig, mqtt: MqttConfig) -> StreamConfig:
@@ -330,18 +322,18 @@ def _with_broker(stream: StreamConfig, mqtt: MqttConfig) -> StreamConfig:
     return stream.model_copy(update={"source": source.model_copy(update={"broker": mqtt})})
 
 
-def load(path: Path, *, streams: bool = True) -> Config:
+def load(path: Path, *, streams: bool = True, table: str = "inference") -> Config:
     """Read a configuration, or say everything that is wrong with it.
 
-    ``streams=False``: for commands about models. A file without any stream does, and whether recordings, ports and the broker's
-    certificates are there is not their business.
+    ``streams=False``: for commands about one ``table`` (models, the broker). A file without any stream does, and whether the files and
+    ports are there that the others name is not their business.
     """
     data = parsed(path)
     try:
         config = Config.model_validate(data if streams or "stream" in data else {**data, "stream": [_NO_STREAM]})
     except ValidationError as error:
         raise ConfigError(path, list(_problems(error, data))) from None
-    if missing := missing_files(config, path.parent, streams=streams):
+    if missing := missing_files(config, path.parent, None if streams else table):
         raise ConfigError(path, missing)
     return config.anchored(path.parent.resolve())
 
@@ -364,11 +356,11 @@ def parsed(path: Path) -> dict[str, Any]:
         raise ConfigError(path, ["is not valid TOML: nested too deeply"]) from None
 
 
-def missing_files(config: Config, folder: Path, *, streams: bool = True) -> list[str]:
-    """What the configuration names and is not there."""
+def missing_files(config: Config, folder: Path, table: str | None = None) -> list[str]:
+    """What the configuration, or this table of it, names and is not there."""
     try:
-        if not streams:
-            return [f"inference.{one}" for one in config.inference.missing(folder)]
+        if table is not None:
+            return [f"{table}.{one}" for one in getattr(config, table).missing(folder)]
         return list(config.missing(folder))
     except OSError as error:  # a name that no file can have: too long, or through what is no folder
         return [f"{str(error.filename)[:100]}: {error.strerror}"]

@@ -97,6 +97,7 @@ class Daemon:
                 if source is not None:
                     source.close()
             raise
+        self._announce()
         self._reload = threading.Event()
         self._answers = Answers(
             self._runners, self._models, self._outputs.event, reload=self._reload.set, info=self._info
@@ -162,6 +163,7 @@ class Daemon:
             if self._models.look_at_trials():
                 self._models_changed()
             self._tell_pipelines()  # those, too, whose source came later
+            self._announce()
             if now >= next_health:
                 next_health = now + self._settings.health_s
                 self._say_health()
@@ -252,6 +254,9 @@ class Daemon:
                 time=datetime.now(UTC),
             ),
         )
+
+    def _announce(self) -> None:
+        self._outputs.announce({runner.config.name: runner.kinds for runner in self._runners})
 
     def _engine_changed(self) -> None:
         """From a TPU's own thread."""

@@ -145,6 +145,7 @@ class Vitals(Event):
     pulse_rate_per_min: Rounded | None = Field(
         description="From the pressure (or pleth) pulses. MDC_BLD_PULS_RATE_INV."
     )
+    lead_off: bool = Field(description="Whether the alarm lead_off stands: an ECG electrode is off.")
 
 
 class Alarm(Event):
@@ -180,11 +181,11 @@ class Alarm(Event):
 
 
 class Gap(Event):
-    """Samples that never came."""
+    """Samples that never came: the first gap at once, those within a second after it joined into one message."""
 
     schema_: Literal["edge-agent/gap/1"] = Field(default="edge-agent/gap/1", alias="schema")
     first: int = Field(description="First lost sample; the last is sample - 1.")
-    lost: int
+    lost: int = Field(description="How many: all between the two, or fewer where several gaps are joined.")
     exact: bool = Field(
         description="true: counted, by sequence numbers or a recording's index; false: estimated from the clock."
     )
@@ -410,7 +411,7 @@ class Info(Message):
     session: str
     version: str
     models: list[ModelInfo]
-    config: dict[str, Any] = Field(description="Without secrets.")
+    config: dict[str, Any] = Field(description="Without secrets and paths: (set), where there is one.")
 
 
 class Response(Message):

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Samples = NDArray[np.float32]
+UNREADABLE = frozenset({"lead_off", "flat", "missing"})
+"""Reasons of a `Quality` that leave nothing to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +110,8 @@ class Quality:
     score: float
     """0 (nothing to be had) to 1 (clean)."""
     reasons: tuple[str, ...] = ()
-    """Empty when good. ECG: lead_off, flat, saturated, noise, wander, hum, disagreement.
-    Pressure: lead_off, flat, clipped, damped, flush, drift, noise, calibration."""
+    """Empty when good. ECG: lead_off, missing, flat, saturated, noise, wander, hum, disagreement.
+    Pressure: lead_off, missing, flat, clipped, damped, flush, drift, noise, calibration."""
     borne: tuple[str, ...] = ()
     """Faults that hide no beats: noise that the beats stand out from, hum. Shapes are another matter."""
 
@@ -119,8 +121,13 @@ class Quality:
 
     @property
     def unreadable(self) -> bool:
-        """Nothing is connected, as against something that is disturbed."""
-        return "lead_off" in self.reasons or "flat" in self.reasons
+        """There is nothing to read, as against something that is disturbed."""
+        return not UNREADABLE.isdisjoint(self.reasons)
+
+    @property
+    def unconnected(self) -> bool:
+        """As far as that can be told: values that are missing were lost on the way."""
+        return self.unreadable and "missing" not in self.reasons
 
 
 @dataclass(frozen=True, slots=True)

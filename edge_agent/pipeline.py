@@ -25,13 +25,15 @@ from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.opinion import Combiner, Opinion, opinion
 from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
-from edge_agent.alarms.rules.registry import ARREST, RULES
+from edge_agent.alarms.rules.base import ARREST
+from edge_agent.alarms.rules.registry import RULES
 from edge_agent.alarms.scene import SceneMaker
 from edge_agent.alarms.vitals import vital_signs
 from edge_agent.clock import StreamClock
 from edge_agent.errors import RequestError
+from edge_agent.gaps import GapMessages
 from edge_agent.inference.feeder import Feeder, Pending, feeders_of
-from edge_agent.inference.manifest import Manifest
+from edge_agent.inference.manifest import BEAT_TASK, SEGMENT_TASK, Manifest
 from edge_agent.items import RANK, Item, Tick
 from edge_agent.journey import Beat, BeatShape, Block, Gap, Onset, Pulse, Quality, Texture, Window
 from edge_agent.signal.abp_quality import PressureQuality
@@ -51,10 +53,6 @@ VITALS_EVERY_TICKS = 8
 ABSENT_TICKED_S = 90.0
 """Time passes while samples are missing, too: long enough for every alarm to clear, but not tick by tick through a
 night without a board."""
-JUDGES_BEATS = "ecg-beat"
-"""Task of a model that classes beats: where one runs, the rhythm is followed on the verdict lane."""
-JUDGES_QUALITY = frozenset({"abp-segment"})
-"""Tasks that are about artefacts: what a bad signal keeps from other models is what these are asked about."""
 OPINION_WITHIN_S = 60.0
 """An alarm is judged against the two minutes before it, and two and a half are remembered."""
 AHEAD_S = 2.0
@@ -77,6 +75,7 @@ class Pipeline:
         self.limits = limits  # may be replaced while running
         self.controls = Controls()
         self._moment = Moment()
+        self._gaps = GapMessages(info.fs, stamp)
         ecg = self._ecg = info.named("ecg")
         pressure = {**info.named("abp"), **info.named("pleth")}
         self._qrs = {name: make_detector(info.fs, name, detector) for name in ecg}
@@ -109,7 +108,8 @@ class Pipeline:
         self.beats = 0
 
     def _judges_beats(self) -> bool:
-        return any(feeder.manifest.task == JUDGES_BEATS for feeder in self._feeders)
+        """Where a model classes beats the rhythm is followed on the verdict lane."""
+        return any(feeder.manifest.task == BEAT_TASK for feeder in self._feeders)
 
     @property
     def engine_degraded(self) -> str | None:
@@ -181,6 +181,7 @@ class Pipeline:
             item = heapq.heappop(self._heap)[4]
             if isinstance(item, Pending):
                 yield item.feeder.cut(replace(item, abstain="signal ended"), self.ring, ())
+        yield from self._gaps.step(last, self._moment, last=True)
         yield from self._alarms.end(last, self.limits, self._moment, "signal ended")
         yield Tick(last, last=True)
 
@@ -335,13 +336,17 @@ class Pipeline:
         evidence.rhythm, evidence.rhythm_since, evidence.rhythm_known = change.rhythm, change.since, change.known
         evidence.rhythm_channel, evidence.rhythm_evidence = change.channel, change.evidence
         if not evidence.judged:
-            yield rhythm_event(self._stamp, self._moment, change)
+            yield change.event(self._stamp, self._moment)
 
     def _quality(self, quality: Quality) -> Iterator[Out]:
         before = self._evidence.worth(quality.channel).quality
         self._evidence.quality(quality)
         # Reasons come and go by the half second; what matters outside is whether it is good, and whether it is there.
-        if before is None or before.good != quality.good or before.unreadable != quality.unreadable:
+        if before is None or (before.good, before.unreadable, before.unconnected) != (
+            quality.good,
+            quality.unreadable,
+            quality.unconnected,
+        ):
             yield events.Quality(
                 **self._stamp(events.Quality, quality.known, quality.known, self._moment),  # type: ignore[arg-type]
                 channel=quality.channel,
@@ -357,11 +362,13 @@ class Pipeline:
             # Where a lead is clean a model is shown no other: what noise leaves of a beat is for want of better.
             listed = (self._evidence.worth(name).quality for name in channels)
             reasons = tuple(dict.fromkeys(reason for one in listed if one is not None for reason in one.borne))
-        if pending.feeder.manifest.task in JUDGES_QUALITY:
-            reasons = tuple(reason for reason in reasons if reason == "lead_off")
+        if pending.feeder.manifest.task == SEGMENT_TASK:
+            # It is about artefacts: what a bad signal keeps from other models is what it is asked about.
+            reasons = tuple(reason for reason in reasons if reason in ("lead_off", "missing"))
         return pending.feeder.cut(pending, self.ring, reasons)
 
     def _tick(self, now: int) -> Iterator[Out]:
+        yield from self._gaps.step(now, self._moment)
         absent = self._evidence.absent_since
         leads = self._evidence.ecg.items()
         bad_since = {name: lead.worth.bad_since if absent is None else absent for name, lead in leads}
@@ -372,7 +379,8 @@ class Pipeline:
             self._evidence.arrest_until = now
         if (now // self._tick_step) % VITALS_EVERY_TICKS == 0:
             stamp = self._stamp(events.Vitals, now, now, self._moment)
-            yield events.Vitals(**stamp, **vital_signs(self._evidence, now))  # type: ignore[arg-type]
+            signs = vital_signs(self._evidence, now)
+            yield events.Vitals(**stamp, **signs, lead_off="lead_off" in standing)  # type: ignore[arg-type]
 
     def _absence(self, until: int) -> Iterator[Out]:
         """Samples do not come: decide what can be decided, forget what must not be bridged, and let time pass."""
@@ -412,27 +420,11 @@ class Pipeline:
         self._evidence.absent_since = None
         yield from self._rhythm_changed(self._rhythm.gap(first, end))
         yield Gap(first, end, cause)
-        yield events.Gap(
-            **self._stamp(events.Gap, end, end, self._moment),  # type: ignore[arg-type]
-            first=first,
-            lost=end - first,
-            exact=exact,
-            cause=cause,
-        )
+        yield from self._gaps.lost(first, end, cause, exact, self._moment)
         self._next_tick += max(0, -(-(end - self._next_tick) // self._tick_step)) * self._tick_step
         for i, stride in self._strides.items():
             self._next_slide[i] += max(0, -(-(end - self._next_slide[i]) // stride)) * stride
         self._schedule(end)
-
-
-def rhythm_event(stamp: Stamp, moment: Moment, change: Change) -> events.Rhythm:
-    return events.Rhythm(
-        **stamp(events.Rhythm, change.sample, change.known, moment),  # type: ignore[arg-type]
-        channel=change.channel,
-        rhythm=change.rhythm,  # type: ignore[arg-type]  # the watch says unknown, N or AFIB
-        since=change.since,
-        evidence=change.evidence,
-    )
 
 
 def _feeders(info: StreamInfo, models: Sequence[Manifest]) -> Iterator[Feeder]:

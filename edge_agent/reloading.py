@@ -31,8 +31,9 @@ def take_up(fresh: Config, settings: Config, runners: Sequence[StreamRunner], mo
         if runner is None:
             needs_restart.append(f"stream {stream.name} (new)")
             continue
+        runner.configured = stream.alarms
         if stream.alarms != runner.config.alarms:
-            runner.set_limits(stream)
+            runner.set_limits(stream.alarms)
             changed.append(f"{stream.name}.alarms")
         if stream.model_copy(update={"alarms": runner.config.alarms}) != runner.config:
             needs_restart.append(f"stream {stream.name}")

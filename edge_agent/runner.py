@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from edge_agent import events
 from edge_agent.clock import LiveClock, RecordedClock
-from edge_agent.config import FileSource, SimulatedSource, StreamConfig
+from edge_agent.config import AlarmLimits, FileSource, SimulatedSource, StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
 from edge_agent.inference.judge import Judge, by_default
 from edge_agent.inference.manifest import Manifest
@@ -65,6 +65,8 @@ class StreamRunner:
     ) -> None:
         """``source``: already open, or None if it is not there yet and shall be waited for."""
         self.config = config
+        self.configured = config.alarms
+        """The limits of the file; ``config`` has those that hold."""
         self.counters = Counters()
         self.state = "starting"
         self.pipeline: Pipeline | None = None
@@ -104,6 +106,12 @@ class StreamRunner:
         """Why it is not online, for people; empty while it is."""
         return self._why if self.state == "offline" else ""
 
+    @property
+    def kinds(self) -> frozenset[str] | None:
+        """Of the channels that there are; None while the source was never open."""
+        pipeline = self.pipeline
+        return None if pipeline is None else frozenset(signal.kind for signal in pipeline.info.signals)
+
     def start(self) -> None:
         self._thread.start()
 
@@ -114,12 +122,12 @@ class StreamRunner:
         if self._thread.is_alive():
             self._thread.join(timeout_s)
 
-    def set_limits(self, config: StreamConfig) -> None:
+    def set_limits(self, limits: AlarmLimits) -> None:
         """New alarm limits, from now on."""
-        self.config = self.config.model_copy(update={"alarms": config.alarms})
+        self.config = self.config.model_copy(update={"alarms": limits})
         if self.pipeline is not None and self.lane is not None:
-            self.pipeline.limits = config.alarms
-            self.lane.limits = config.alarms
+            self.pipeline.limits = limits
+            self.lane.limits = limits
 
     def models_changed(self) -> None:
         """The judge has others; they are fed from the next block on."""
@@ -356,13 +364,13 @@ class StreamRunner:
         if self._rate_seen or not isinstance(clock, LiveClock) or clock.rough_fs is None or self.fs is None:
             return
         self._rate_seen = True
-        if abs(clock.rough_fs / self.fs - 1) > RATE_IS_OFF:
-            log.warning(
-                "stream %s: about %.0f samples a second come, fs says %g: heart rates and times will be wrong",
-                self.config.name,
-                clock.rough_fs,
-                self.fs,
-            )
+        paced = isinstance(self.config.source, FileSource | SimulatedSource)
+        if abs(clock.rough_fs / self.fs - 1) <= RATE_IS_OFF or (paced and clock.rough_fs > self.fs):
+            return
+        said = f"about {clock.rough_fs:.0f} samples a second come, fs says {self.fs:g}: heart rates and times will be wrong"
+        if paced:  # its rate is known, and the pace is ours
+            said = f"this machine does not keep speed = {self._rate / self.fs:g}: it falls behind"
+        log.warning("stream %s: %s", self.config.name, said)
 
     def _waiting(self, for_what: str) -> None:
         """Said once, at the start: after that, why it went away is worth more."""

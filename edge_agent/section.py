@@ -1,5 +1,5 @@
-"""What all tables of settings share: a table that refuses keys it does not know and says where its files are and which are missing, the
-name of a host, the part of a topic, and the words in which a wrong value is told."""
+"""What all tables of settings share: a table that refuses keys it does not know and says where its files are, which are missing and what
+of it is published, the name of a host, the part of a topic, and the words in which a wrong value is told."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Strict, ValidationError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    # Strict: TOML and JSON have numbers, and a text or `true` in a number's place is a slip ("5", lead_off_s = true).
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
     must_be_there: ClassVar[tuple[str, ...]] = ()
     """Keys of files without which nothing can begin."""
+    secret: ClassVar[tuple[str, ...]] = ()
+    """Keys that are not published. Paths are not in any case: they say whose device it is, and sometimes whose recording."""
 
     def anchored(self, folder: Path) -> Self:
         """Relative paths, here and in the tables below, are relative to the configuration file, wherever the daemon was started."""
@@ -31,6 +34,29 @@ class Section(BaseModel):
                 yield from (f"{name}.{one}" for one in value.missing(folder))
             elif name in self.must_be_there and value is not None and not (folder / value).is_file():
                 yield f"{name}: {value}: no such file"
+
+    def public(self) -> dict[str, Any]:
+        """What may be said of it to everybody: JSON, with what is secret, and every path, told as set or not."""
+        plain = self.model_dump(mode="json")
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            plain[name] = SET if name in self.secret and value is not None else _told(value, plain[name])
+        return plain
+
+
+SET = "(set)"
+
+
+def _told(value: Any, plain: Any) -> Any:
+    if isinstance(value, Path):
+        return SET
+    if isinstance(value, Section):
+        return value.public()
+    if isinstance(value, dict):
+        return {key: _told(one, plain[key]) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_told(one, there) for one, there in zip(value, plain, strict=True)]
+    return plain
 
 
 def _placed(value: Any, folder: Path) -> Any:
@@ -83,7 +109,15 @@ def topic_part(name: str) -> str:
     return name
 
 
+def together(table: Section, *keys: str) -> None:
+    """All of them are given, or none."""
+    if len({getattr(table, key) is None for key in keys}) > 1:
+        raise ValueError(f"{' and '.join(keys)} go together")
+
+
 Host = Annotated[str, AfterValidator(valid_host)]
+DiskPath = Annotated[Path, Strict(False)]
+"""A setting's file or folder; TOML has it as a text, which a strict `Path` refuses."""
 
 _KINDS = {
     "string": "text", "int": "a whole number", "float": "a number", "decimal": "a number", "bool": "true or false", "path": "a path",

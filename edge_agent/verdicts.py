@@ -14,13 +14,11 @@ from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.alarms.panel import AlarmPanel, Controls
 from edge_agent.alarms.rhythm_watch import Change, RhythmWatch
 from edge_agent.alarms.rules.registry import VERDICT_RULES
+from edge_agent.inference.manifest import BEAT_TASK, RHYTHM_TASK
 from edge_agent.items import Tick
 from edge_agent.journey import Gap, Verdict, Window
-from edge_agent.pipeline import rhythm_event
 from edge_agent.stamp import Moment, Stamp
 
-BEAT_TASK = "ecg-beat"
-RHYTHM_TASK = "ecg-rhythm"
 INTERVALS_ONLY = frozenset({"N", "AFIB"})
 """Labels of a rhythm model whose word on the order of the intervals counts."""
 
@@ -106,4 +104,4 @@ class VerdictLane:
             judged = self._judged
             judged.rhythm, judged.rhythm_since, judged.rhythm_known = change.rhythm, change.since, change.known
             judged.rhythm_channel, judged.rhythm_evidence = change.channel, change.evidence
-            yield rhythm_event(self._stamp, moment, change)
+            yield change.event(self._stamp, moment)

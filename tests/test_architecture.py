@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,10 +23,12 @@ MAY_KNOW = {
         "section": "",
         "plain_file": "",
         "progress": "",
+        "hardware": "",
         "shown": "",
         "events": "",
         "clock": "",
         "stamp": "clock events",
+        "gaps": "events stamp",
         "annotation_files": "errors",
         "config_problems": "section",
         "config": "alarms config_problems errors inference outputs review section sources",  # of the rooms, the settings
@@ -34,12 +37,12 @@ MAY_KNOW = {
         "inference": "config errors events journey plain_file section shown signal",
         "alarms": "errors events inference journey section signal stamp",
         "items": "alarms inference journey",
-        "pipeline": "alarms clock errors events inference items journey signal sources stamp",
-        "verdicts": "alarms events items journey pipeline stamp",
+        "pipeline": "alarms clock errors events gaps inference items journey signal sources stamp",
+        "verdicts": "alarms events inference items journey stamp",
         "worker": "events items journey stamp verdicts",
         "outputs": "annotation_files config errors events journey section sources",
         "runner": "clock config errors events inference items journey pipeline sources stamp verdicts worker",
-        "replay": "alarms clock config events inference items journey outputs pipeline progress sources stamp verdicts",
+        "replay": "alarms clock config errors events inference items journey outputs pipeline progress sources stamp verdicts",
         "second_opinion": "alarms clock errors inference pipeline",
         "verify": "alarms clock errors pipeline replay sources stamp",
         "answers": "alarms errors events inference pipeline runner second_opinion",
@@ -244,6 +247,21 @@ def test_what_leaves_by_a_stream_s_topics_is_defined_in_events() -> None:
         for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef) and any(ast.unparse(base) == "Event" for base in node.bases):
                 assert module == "edge_agent.events", f"{module}.{node.name}"
+
+
+@pytest.mark.parametrize(("package", "table"), [("edge_agent", 0), ("training/edge_train", 1)])
+def test_every_room_stands_in_the_document(package: str, table: int) -> None:
+    """And none that is not there."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Rooms")[2]
+    lines = [part for part in text.split("\n\n") if part.startswith("| room of")][table].splitlines()
+    there = {
+        path.name + "/" * path.is_dir()
+        for path in (ROOT / package).iterdir()
+        if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").is_file())
+    }
+    name = re.compile(r"`([a-z_]+(?:/|\.py))`")
+    assert there <= {found for line in lines for found in name.findall(line)}
+    assert {found for line in lines for found in name.findall(line.split("|")[1])} <= there
 
 
 def test_a_long_module_says_why() -> None:

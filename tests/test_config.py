@@ -86,6 +86,14 @@ def problems(path: Path) -> list[str]:
         # bounds and types
         ("[mqtt]\nport = 0" + SIMULATED, "mqtt.port: found 0; should be greater than or equal to 1"),
         ("[mqtt]\nport = 1883.5" + SIMULATED, "mqtt.port: found 1883.5; should be a whole number"),
+        ("[mqtt]\nport = '1883'" + SIMULATED, "mqtt.port: found '1883'; should be a whole number"),
+        ("health_s = '10'\n" + SIMULATED, "health_s: found '10'; should be a number"),
+        (SIMULATED + "forever = 1", "stream[0] (bed1).source.forever: found 1; should be true or false"),
+        (SIMULATED + "speed = true", "stream[0] (bed1).source.speed: found true; should be a number"),
+        (
+            SIMULATED + "[stream.alarms]\nlead_off_s = true",
+            "stream[0] (bed1).alarms.lead_off_s: found true; should be a number",
+        ),
         ("[mqtt]\nqos_beats = 2" + SIMULATED, "mqtt.qos_beats: found 2; should be 0 or 1"),
         ("[mqtt]\nhost = 3" + SIMULATED, "mqtt.host: found 3; should be text"),
         ("mqtt = 3" + SIMULATED, "mqtt: found 3; should be a table"),
@@ -431,3 +439,10 @@ def test_limits_that_contradict_each_other_are_refused(write: Write) -> None:
         else:
             with pytest.raises(ConfigError, match=r"alarms: bradycardia_per_min \(120\) must be below .* \(80\)"):
                 load(write(text))
+
+
+def test_a_whole_number_is_a_number(write: Write) -> None:
+    stream = load(write(SIMULATED + "speed = 2\n[stream.alarms]\nasystole_s = 5\noff = ['pause']")).stream[0]
+    assert isinstance(stream.source, SimulatedSource)
+    assert (stream.source.speed, stream.alarms.asystole_s) == (2.0, 5.0)
+    assert stream.alarms.off == frozenset({"pause"})

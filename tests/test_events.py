@@ -120,7 +120,7 @@ def an_event(of: type[events.Event], **fields: Any) -> events.Event:
 def test_times_are_rfc_3339_in_utc_with_microseconds() -> None:
     assert events.iso_utc(NOW) == "2026-01-02T03:04:05.678901Z"
     stamp = Stamp(device="d", stream="s", session="x", fs=FS, clock=RecordedClock(FS, NOW))
-    data = checked(events.Vitals(**stamp(events.Vitals, 250, 250, REPLAYED), **dict.fromkeys(VITALS)))  # type: ignore[arg-type]
+    data = checked(events.Vitals(**stamp(events.Vitals, 250, 250, REPLAYED), **dict.fromkeys(VITALS), lead_off=False))  # type: ignore[arg-type]
     assert data["time"] == "2026-01-02T03:04:06.678901Z"
 
 
@@ -128,7 +128,7 @@ VITALS = ("heart_rate_per_min", "systolic_mmhg", "diastolic_mmhg", "mean_mmhg", 
 
 
 def test_what_was_not_measured_is_null() -> None:
-    data = checked(an_event(events.Vitals, **dict.fromkeys(VITALS)))
+    data = checked(an_event(events.Vitals, **dict.fromkeys(VITALS), lead_off=False))
     assert [data[name] for name in (*VITALS, "time", "arrived")] == [None] * 7
     assert data["latency"] == {"algorithm_ms": 80.0, "queue_ms": None, "compute_ms": None}
 

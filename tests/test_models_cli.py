@@ -98,6 +98,7 @@ def test_the_whole_way(models: Run, tiny: Callable[..., Path]) -> None:
     assert said.out.startswith("tiny 1.1.0: good: 2 files; golden vectors within ")
     assert "removed: 1.1.0, 1.2.0" in models("remove", "tiny").out
     assert "tiny" not in models("list").out
+    assert "there are: none" in models("remove", "nothing").err  # not what was removed itself
 
 
 def test_what_is_refused_is_one_line_and_status_1(models: Run, tiny: Callable[..., Path], tmp_path: Path) -> None:

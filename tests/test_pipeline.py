@@ -96,3 +96,17 @@ def test_a_pleth_probe_put_on_late_is_learned_then() -> None:
     noise = np.random.default_rng(0).normal(0, 0.001, round(60 * FS)).astype(np.float32) + x[0, -1]
     onsets = [item for item in detector.feed(noise, x.shape[1]) if isinstance(item, Onset)]
     assert len(onsets) <= 1  # where the noise joins the last pulse; 148 when its level had stayed at nothing
+
+
+def test_the_state_says_whether_a_lead_is_off() -> None:
+    """With the vitals, so that whoever comes late or again knows it: the alarm itself is said but once."""
+    script = Script((Episode("on", 20), Episode("off", 20, lead_off=frozenset({"II"})), Episode("on again", 30)))
+    patient = SimulatedPatient(FS, ("II",), script, seed=4)
+    info = StreamInfo(FS, (Signal("II", "ecg", "mV"),))
+    said = list(run_blocks(info, iter(lambda: patient.read(250), None), Judge({}), Settings(), "bed"))
+    alarms = [one for one in said if isinstance(one, events.Alarm) and one.kind == "lead_off"]
+    assert [one.state for one in alarms] == ["raised", "cleared"]
+    raised, cleared = alarms
+    states = [one for one in said if isinstance(one, events.Vitals)]
+    assert [one.lead_off for one in states] == [raised.known <= one.known < cleared.known for one in states]
+    assert {one.lead_off for one in states} == {True, False}

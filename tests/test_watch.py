@@ -76,7 +76,7 @@ def samples() -> dict[str, dict[str, Any]]:
         ),
         "rhythm": events.Rhythm(**header(), channel="II", rhythm="AFIB", since=1, evidence={}),
         "quality": events.Quality(**header(), channel="II", good=False, score=0.1, reasons=["flat"]),
-        "vitals": events.Vitals(**header(), **numbers, pulse_rate_per_min=None),
+        "vitals": events.Vitals(**header(), **numbers, pulse_rate_per_min=None, lead_off=False),
         "gap": events.Gap(**header(), first=10, lost=7, exact=False, cause="unplugged"),
         "mark": events.Mark(**header(), text="patient turned"),
         "summary": events.Summary(**header(), first=1, beats={"II": 90}, labels={"m": {"N": 89, "none": 1}}),

@@ -29,6 +29,7 @@ SKIP, NUM, SUBTYPE, CHANNEL, AUX = 59, 60, 61, 62, 63
 LONGEST_INTERVAL = 1023
 END = b"\0\0"
 _MEMBERS = {"N": "NLRej", "S": "AaJS", "V": "VE", "F": "F", "Q": "/fQ"}
+CLASSES = tuple(_MEMBERS)
 AAMI = {symbol: label for label, members in _MEMBERS.items() for symbol in members}
 """Codes of beats to the classes of ANSI/AAMI EC57."""
 MOST_BYTES = 256 << 20

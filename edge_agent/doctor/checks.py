@@ -118,7 +118,7 @@ def edge_tpu(machine: Machine) -> Iterator[Finding]:
     yield from _asked_for(machine)
     found = tpu.devices(machine.root / "sys", machine.root / "dev")
     named = machine.settings.inference.tpu.delegate if machine.settings is not None else None
-    library = tpu.find_library(named, tuple(str(machine.root / folder.lstrip("/")) for folder in tpu.FOLDERS))
+    library = tpu.find_library(named, tpu.below(machine.root))
     if not found:
         said = "none is plugged in" if found is not None else "the kernel does not show what is plugged in"
         yield Finding("tpu", "good", f"{said}: the models run on the CPU")

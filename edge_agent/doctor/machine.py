@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from edge_agent import config
-from edge_agent.bench.board import Board, ask
 from edge_agent.config import BoardSource, Config, SerialSource
 from edge_agent.errors import ConfigError
+from edge_agent.hardware import Hardware, ask
 
 State = Literal["good", "note", "bad", "unknown"]
 
@@ -50,8 +50,8 @@ class Machine:
     pointer_bits: int = struct.calcsize("P") * 8
 
     @cached_property
-    def board(self) -> Board:
-        return Board(self.root, self.ask)
+    def board(self) -> Hardware:
+        return Hardware(self.root, self.ask)
 
     @cached_property
     def loaded(self) -> Config | ConfigError | None:

@@ -22,7 +22,7 @@ from edge_agent.errors import ArtifactError
 from edge_agent.inference.binding import Feed
 from edge_agent.inference.engine import CpuEngine, Engine
 from edge_agent.inference.installed import signature
-from edge_agent.inference.manifest import Manifest, ModelInput
+from edge_agent.inference.manifest import COMPILED_FILE, Manifest, ModelInput
 from edge_agent.journey import Samples
 from edge_agent.section import first_in_words
 from edge_agent.shown import plain
@@ -57,6 +57,10 @@ class Artifact:
     @property
     def name(self) -> str:
         return self.manifest.name
+
+    @property
+    def edgetpu_path(self) -> str:
+        return str(self.folder / COMPILED_FILE)
 
 
 def _read(path: Path, most: int = MAX_FILE_BYTES) -> bytes:
@@ -162,7 +166,7 @@ def load(folder: Path, policy: signature.Policy = signature.ANY) -> Artifact:
         tflite=contents["model.tflite"],
         golden_inputs=inputs,
         golden_outputs=outputs,
-        edgetpu=contents.get("model_edgetpu.tflite"),
+        edgetpu=contents.get(COMPILED_FILE),
         signer=signer,
     )
 

@@ -10,10 +10,10 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from edge_agent.inference.manifest import COMPILED_FILE
 from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu import devices
 
-COMPILED_FILE = "model_edgetpu.tflite"
 _CPU = "the CPU computes instead"
 
 

@@ -10,6 +10,13 @@ from edge_agent.signal.usual_beat import SHAPE_FEATURES as SHAPE_FEATURES
 from edge_agent.signal.usual_beat import ShapeFeature
 
 SCHEMA = "edge-agent/model/1"
+COMPILED_FILE = "model_edgetpu.tflite"
+"""The same model, compiled for the Edge TPU: where an artifact has one it is named so."""
+Task = Literal["ecg-beat", "ecg-rhythm", "abp-segment", "alarm", "other"]
+BEAT_TASK: Task = "ecg-beat"
+RHYTHM_TASK: Task = "ecg-rhythm"
+SEGMENT_TASK: Task = "abp-segment"
+"""Those of which the pipeline makes more than a verdict."""
 LARGEST_INPUT = 1_000_000
 LEAST_STRIDE_S = 0.05
 """Twenty windows a second: what is asked about a signal changes no faster, and a window at every sample would starve the stream."""
@@ -289,7 +296,7 @@ class Manifest(Strict):
     schema_: Literal["edge-agent/model/1"] = Field(alias="schema")
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,63}$")
     version: str = Field(pattern=VERSION)
-    task: Literal["ecg-beat", "ecg-rhythm", "abp-segment", "alarm", "other"]
+    task: Task
     labels: list[Annotated[str, Field(min_length=1, max_length=100)]] = Field(min_length=2, max_length=1000)
     engine: Literal["any", "cpu"] = Field(
         default="any",
@@ -338,8 +345,8 @@ class Manifest(Strict):
             raise ValueError("files lists no model.tflite")
         if self.golden.file not in self.files:
             raise ValueError(f"files does not list the golden vectors ({self.golden.file})")
-        if self.engine == "cpu" and "model_edgetpu.tflite" in self.files:
-            raise ValueError("engine = cpu, and there is a model_edgetpu.tflite")
+        if self.engine == "cpu" and COMPILED_FILE in self.files:
+            raise ValueError(f"engine = cpu, and there is a {COMPILED_FILE}")
         unknown = set(self.output.thresholds) - set(self.labels)
         if unknown:
             raise ValueError(f"thresholds for labels that do not exist: {', '.join(sorted(unknown))}")

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import Field, model_validator
 
 from edge_agent.inference.installed.signature import is_key
 from edge_agent.inference.tpu.settings import EngineName, TpuConfig
-from edge_agent.section import Section
+from edge_agent.section import SET, DiskPath, Section
 
 
 class InferenceConfig(Section):
     """Which models may run."""
 
-    models_dir: Path | None = Field(default=None, description="Folder of model folders; the shipped ones by default.")
-    store: Path | None = Field(
+    models_dir: DiskPath | None = Field(
+        default=None, description="Folder of model folders; the shipped ones by default."
+    )
+    store: DiskPath | None = Field(
         default=None,
         description="Where edge-agent models install puts them, over those of models_dir; default: the state folder's models.",
     )
@@ -63,6 +65,9 @@ class InferenceConfig(Section):
         for number, key in enumerate(self.trusted_keys):
             if not is_key(key) and not (folder / key).is_file():
                 yield f"trusted_keys[{number}]: {key}: no such file; a public key's path or its 64 hexadecimal digits"
+
+    def public(self) -> dict[str, Any]:
+        return {**super().public(), "trusted_keys": [one if is_key(one) else SET for one in self.trusted_keys]}
 
     @model_validator(mode="after")
     def _somebody_to_trust(self) -> InferenceConfig:

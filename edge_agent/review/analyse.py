@@ -19,6 +19,7 @@ from pathlib import Path
 from edge_agent import events
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import EdgeAgentError
+from edge_agent.inference import manifest
 from edge_agent.inference.judge import LoadedModel
 from edge_agent.inference.manifest import SignalInput
 from edge_agent.journey import Block
@@ -59,7 +60,7 @@ class Writer:
                 self._base.execute(
                     "INSERT OR IGNORE INTO beats(sample, channel) VALUES(?, ?)", (event.sample, event.channel)
                 )
-            case events.Verdict(task="ecg-beat"):
+            case events.Verdict(task=manifest.BEAT_TASK):
                 self._beat(event)
             case events.Alarm() if self._recorded:
                 near = round(SAME_ALARM_S * self._fs)

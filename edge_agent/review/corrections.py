@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from edge_agent.errors import OutputError
 from edge_agent.review.findings import LABELS
+from edge_agent.section import first_in_words
 
 MOST_OPERATIONS = 1_000_000
 """Of one recording; 1000 hours of work."""
@@ -91,9 +92,7 @@ def wish(data: object) -> Wish:
     try:
         return Wish.model_validate(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Refused(f"{where}: {first['msg']}" if where else str(first["msg"])) from None
+        raise Refused(first_in_words(error, "the correction")) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import numpy as np
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import EdgeAgentError, SourceError
 from edge_agent.inference.judge import Judge
-from edge_agent.inference.manifest import FeatureInput, SignalInput
+from edge_agent.inference.manifest import BEAT_TASK, FeatureInput, SignalInput
 from edge_agent.journey import Block, Samples, Verdict, Window
 from edge_agent.replay import BLOCK_S, Settings, open_for_replay, run_blocks, stream_name
 from edge_agent.review.labelling import judge_of
@@ -33,7 +33,6 @@ NEAR_S = 0.15
 SHARE = 10
 """A blank is this part of a window."""
 TIMEOUT_S = 60.0
-TASK = "ecg-beat"
 RUN = "import sys; sys.path.insert(0, sys.argv[1]); from edge_agent.review.explain import main; sys.exit(main(sys.argv[2:]))"
 
 
@@ -107,7 +106,7 @@ def occlusion(judge: Judge, window: Window) -> dict[str, Any]:
 def of_beat(record: Path, sample: int, inference: InferenceConfig) -> dict[str, Any]:
     """Raises EdgeAgentError."""
     models = judge_of(inference).models
-    judge = Judge({name: one for name, one in models.items() if one.artifact.manifest.task == TASK})
+    judge = Judge({name: one for name, one in models.items() if one.artifact.manifest.task == BEAT_TASK})
     if not judge.models:
         raise SourceError("no model of beats runs here")
     recording, info = open_for_replay(record, Settings(), fs=None, all_leads=False)

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-LABELS = ("N", "S", "V", "F", "Q")
+from edge_agent.annotation_files.mit import CLASSES
+
+LABELS = CLASSES
 NO_LABEL = len(LABELS)
 """The model abstained, or none ran."""
 LATE_S = 120.0

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_agent.inference.manifest import SEGMENT_TASK
 from edge_agent.review.corrections import Journal, Operation
 from edge_agent.review.findings import LABELS, NO_LABEL, Found
 
@@ -18,7 +19,6 @@ LOW = 0.7
 MATCH_S = 0.150
 """Two marks closer than this are one beat (EC57)."""
 SEGMENT_S = 10.0
-SEGMENT_TASK = "abp-segment"
 FILTERS = ("all", *LABELS, "low", "disagree", "person", "segments")
 _NUMBER = {name: i for i, name in enumerate(LABELS)}
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from edge_agent.section import Host, Section
+from edge_agent.section import DiskPath, Host, Section, together
 
 
 class ReviewConfig(Section):
@@ -17,15 +16,15 @@ class ReviewConfig(Section):
     enabled: bool = False
     host: Host = Field(default="127.0.0.1", description="Address to listen on; beyond loopback a token is asked for.")
     port: int = Field(default=8080, ge=1, le=65535)
-    recordings: Path | None = Field(
+    recordings: DiskPath | None = Field(
         default=None, description="Folder of recordings to review; default: recorder.folder."
     )
-    state: Path | None = Field(
+    state: DiskPath | None = Field(
         default=None,
         description="Where corrections, exports and alarms' strips are kept; default: the state folder's review.",
     )
-    cert_file: Path | None = Field(default=None, description="TLS: the page's certificate, PEM.")
-    key_file: Path | None = Field(default=None, description="Its key, PEM, without a passphrase.")
+    cert_file: DiskPath | None = Field(default=None, description="TLS: the page's certificate, PEM.")
+    key_file: DiskPath | None = Field(default=None, description="Its key, PEM, without a passphrase.")
     models: bool = Field(
         default=True,
         description="Run the models over a recording that is opened, for labels and scores; in a process of its own.",
@@ -33,6 +32,5 @@ class ReviewConfig(Section):
 
     @model_validator(mode="after")
     def _pair(self) -> ReviewConfig:
-        if (self.cert_file is None) != (self.key_file is None):
-            raise ValueError("cert_file and key_file go together")
+        together(self, "cert_file", "key_file")
         return self

@@ -130,7 +130,7 @@ def test_figures_that_are_old_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> 
     said: dict[str, Any] = {
         "seq": 1, "session": "s", "device": "d", "stream": "bed-1", "sample": 5, "time": None, "known": 5, "arrived": None,
         "latency": events.Latency(algorithm_ms=0, queue_ms=None, compute_ms=None), "heart_rate_per_min": 71.0,
-        "systolic_mmhg": None, "diastolic_mmhg": None, "mean_mmhg": None, "pulse_rate_per_min": None,
+        "systolic_mmhg": None, "diastolic_mmhg": None, "mean_mmhg": None, "pulse_rate_per_min": None, "lead_off": False,
     }  # fmt: skip
     feed.event(events.Vitals(**said))
     feed._collect()

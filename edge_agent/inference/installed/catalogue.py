@@ -80,6 +80,11 @@ class Catalogue:
         """A name's candidates, the best first."""
         found = self._places(name, say=True)
         if not found:
+            if name in self._installed() and (waiting := self.store.versions(name)):
+                raise ArtifactError(
+                    f"model {name!r}: {', '.join(waiting)} installed in {self.store.folder}, none of them active",
+                    remedy=f"activate one: edge-agent models activate {name} {waiting[-1]}",
+                )
             there = ", ".join(self.names()) or "none"
             raise ArtifactError(f"{self.under}: no model named {name!r}", remedy=f"there are: {there}")
         return found

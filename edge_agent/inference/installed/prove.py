@@ -68,7 +68,7 @@ def main(folder: str) -> int:
     try:
         artifact = load(Path(folder))
         if artifact.edgetpu is not None:  # nobody may have a TPU for months, and then it would be refused
-            vetted(artifact.edgetpu, str(artifact.folder / "model_edgetpu.tflite"), compiled=True)
+            vetted(artifact.edgetpu, artifact.edgetpu_path, compiled=True)
         engine = open_engine(artifact)
         about = artifact.manifest.golden
         proof = Proof(engine.backend, len(artifact.golden_outputs), verify(artifact, engine), about.tolerance)

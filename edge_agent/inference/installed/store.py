@@ -357,7 +357,7 @@ class Store:
     @contextlib.contextmanager
     def _changing(self, name: str) -> Iterator[State]:
         if not _NAME.fullmatch(name) or not is_kept(self.folder / name):
-            there = ", ".join(self.names()) or "none"
+            there = ", ".join(one for one in self.names() if self.versions(one)) or "none"
             raise ArtifactError(f"{self.folder}: no model named {name!r} is installed", remedy=f"there are: {there}")
         with self._writing():
             try:

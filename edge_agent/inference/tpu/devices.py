@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-USB_IDS = frozenset({("1a6e", "089a"), ("18d1", "9302")})
-"""Before its firmware was loaded at the first use, and after: the same stick."""
+USB_IDS = {("1a6e", "089a"): False, ("18d1", "9302"): True}
+"""The same stick: whether its firmware has been loaded, as it is at the first use."""
 LIBRARIES = ("libedgetpu.so.1", "libedgetpu.so")
 FOLDERS = (
     *("/usr/lib/aarch64-linux-gnu", "/usr/lib/arm-linux-gnueabihf", "/usr/lib/x86_64-linux-gnu"),
@@ -27,6 +27,11 @@ class Found:
     path: str
     remedy: str = ""
     """What keeps this user from opening it, and what to do about it."""
+
+
+def below(root: Path) -> tuple[str, ...]:
+    """FOLDERS of a system whose files lie below another folder than /."""
+    return tuple(str(root / folder.lstrip("/")) for folder in FOLDERS)
 
 
 def find_library(named: Path | None, folders: tuple[str, ...] = FOLDERS) -> Path | None:

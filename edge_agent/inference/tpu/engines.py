@@ -10,13 +10,14 @@ from edge_agent import events
 from edge_agent.inference.artifact import Artifact, open_engine
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.manifest import COMPILED_FILE
 from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu.failover import FailoverEngine
 from edge_agent.inference.tpu.member import Member
 from edge_agent.inference.tpu.settings import EngineName
 from edge_agent.inference.tpu.supervisor import NOBODY, Supervisor
 
-NO_FILE = "no model_edgetpu.tflite in the artifact"
+NO_FILE = f"no {COMPILED_FILE} in the artifact"
 
 
 def backend_of(engine: Engine) -> str:

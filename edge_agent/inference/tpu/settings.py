@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge_agent.section import Section
+from edge_agent.section import DiskPath, Section
 
 EngineName = Literal["auto", "cpu", "tpu"]
 Device = Annotated[str, Field(pattern=r"^((usb|pci)?(:[0-9]{1,2})?)$")]
@@ -16,7 +16,7 @@ Device = Annotated[str, Field(pattern=r"^((usb|pci)?(:[0-9]{1,2})?)$")]
 class TpuConfig(Section):
     """The Edge TPU, wherever a model holds a file that was compiled for it."""
 
-    delegate: Path | None = Field(
+    delegate: DiskPath | None = Field(
         default=None, description="libedgetpu.so.1; looked for in the usual places by default."
     )
     device: Device | list[Device] = Field(
@@ -24,7 +24,7 @@ class TpuConfig(Section):
         description='"" (the first), ":N", "usb", "usb:N", "pci", "pci:N"; a list of them shares the models out.',
     )
     options: dict[str, str] = Field(default_factory=dict, description="For the delegate: Performance, Usb.* ...")
-    python: Path | None = Field(
+    python: DiskPath | None = Field(
         default=None,
         description="A Python with numpy and the TFLite runtime that this libedgetpu was built for; the agent's own by default.",
     )
@@ -44,7 +44,7 @@ class TpuConfig(Section):
     max_temp_c: float = Field(default=84.0, ge=30, le=105, description="Of a PCIe TPU; above it the CPU takes over.")
     retry_s: float = Field(default=5.0, ge=0.05, le=3600, description="Before it is tried again; doubled each time.")
     retry_most_s: float = Field(default=300.0, ge=0.05, le=86_400, description="But no longer than this.")
-    sysfs: Path = Field(default=Path("/sys"), description="Where the kernel shows its devices.")
+    sysfs: DiskPath = Field(default=Path("/sys"), description="Where the kernel shows its devices.")
 
     @model_validator(mode="after")
     def _in_order(self) -> TpuConfig:

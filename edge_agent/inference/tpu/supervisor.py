@@ -245,7 +245,7 @@ class Supervisor:
             member.fault = f"{name}: {aside[name]}" if name in aside else ""
             if member.fault or self._stopping:
                 continue
-            where, self._at = str(member.artifact.folder / "model_edgetpu.tflite"), name
+            where, self._at = member.artifact.edgetpu_path, name
             try:
                 file = member.vetted = member.vetted or vetted(member.tflite, where, compiled=True)
                 remote = process.load(
