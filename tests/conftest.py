@@ -28,6 +28,18 @@ def state_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
 
 
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str], Path]:
+    """A configuration, and where it lies."""
+
+    def at(text: str) -> Path:
+        path = tmp_path / "edge.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return at
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of recordings; skips by name where it is not there."""

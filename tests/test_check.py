@@ -14,16 +14,6 @@ from tests.test_config import SERIAL, SIMULATED, problems
 Write = Callable[[str], Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def at(text: str) -> Path:
-        path = tmp_path / "edge.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return at
-
-
 def test_two_streams_that_want_one_thing_are_said_at_once(write: Write) -> None:
     port = SERIAL.replace('"bed2"', '"bed3"') + SERIAL
     stdin = '[[stream]]\nname = "{}"\n[stream.source]\ntype = "stdin"\nfs = 250\ncolumns = ["II"]\n'

@@ -46,16 +46,6 @@ columns = ["II", "ABP"]
 Write = Callable[[str], Path]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def at(text: str) -> Path:
-        path = tmp_path / "edge.toml"
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    return at
-
-
 def problems(path: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load(path)

@@ -15,9 +15,9 @@ import pytest
 
 from edge_agent.journey import Samples
 from edge_agent.signal import qrs
-from edge_agent.signal.qrs_design import INPUTS, Design, Weights, design
+from edge_agent.signal.qrs_design import INPUTS, Weights, design
 from edge_agent.signal.qrs_reference import Found, ratio
-from tests.signal.test_qrs_twins import BROAD, P_ALONE, SINUS, STEEP_T, Wave, day, every, line
+from tests.signal.test_qrs_twins import BROAD, P_ALONE, SINUS, STEEP_T, Wave, agreed, day, every, line
 
 pytestmark = pytest.mark.skipif(not qrs.KERNEL, reason="the compiled kernel is not built here")
 
@@ -25,20 +25,6 @@ SINCE_THE_LAST_S = 8
 """Of the verifier's inputs: seconds since the last beat, three at most."""
 UPSIDE_DOWN: tuple[Wave, ...] = tuple((after, width, -size) for after, width, size in SINUS)
 """Of the same energy as a sinus beat, and as unlike it as can be."""
-
-
-def both(numbers: Design, learned: Weights | None, pieces: Sequence[tuple[int, Samples]]) -> list[Found]:
-    """The compiled detector and the plain one through the same pieces: what they say, which is the same to the last bit."""
-    compiled, plain = (qrs.make_core(numbers, learned, pieces[0][0], compiled=which) for which in (True, False))
-    found: list[Found] = []
-    for at, x in pieces:
-        one, other = compiled.feed(x, at) or [], plain.feed(x, at) or []
-        assert one == other
-        assert compiled.learned == plain.learned
-        found += one
-    one, other = compiled.flush() or [], plain.flush() or []
-    assert one == other
-    return found + one
 
 
 def logit(p: float) -> float:
@@ -73,7 +59,7 @@ def found_after(
     x = line(fs, last + pause_s + 1, [*rhythm, (last + pause_s, waves, gain)], noise_mv=0.002)
     t = np.arange(len(x)) / fs
     x += (wobble_mv * np.sin(2 * np.pi * 7 * t) * ((t > last + 0.5) & (t < last + pause_s - 0.1))).astype(np.float32)
-    found = [sample / fs for sample, _, _ in both(design(fs, "native"), hesitant(says), [(0, x)])]
+    found = [sample / fs for sample, _, _ in agreed(design(fs, "native"), hesitant(says), [(0, x)])]
     assert sum(at < last + 0.1 for at in found) == beats, "the rhythm itself is not in question"
     return any(abs(at - last - pause_s) < 0.1 for at in found)
 
@@ -150,7 +136,7 @@ def test_what_is_too_small_to_be_asked_about(beats: int, pause_s: float, gain: f
     rhythm = every(0.8, 0.5, 0.5 + 0.8 * beats - 0.1, BARE)
     at = rhythm[-1][0] + pause_s
     x = line(fs, at + 1, [*rhythm, (at, BARE, gain)], noise_mv=0.0003)
-    found = [sample / fs for sample, _, _ in both(design(fs, "native"), SURE, [(0, x)])]
+    found = [sample / fs for sample, _, _ in agreed(design(fs, "native"), SURE, [(0, x)])]
     assert any(abs(one - at) < 0.05 for one in found) is taken
 
 
@@ -161,7 +147,7 @@ def test_what_is_too_small_to_be_searched_back(beats: int, gain: float, taken: b
     rhythm = every(0.8, 0.5, 0.5 + 0.8 * beats - 0.1, BARE)
     at = rhythm[-1][0] + 0.8
     x = line(fs, at + 2, [*rhythm, (at, BARE, gain)], noise_mv=0.0003)
-    found = both(replace(design(fs, "native:rules"), back_share=0.03, share=0.5), None, [(0, x)])
+    found = agreed(replace(design(fs, "native:rules"), back_share=0.03, share=0.5), None, [(0, x)])
     assert any(abs(sample / fs - at) < 0.05 and confidence == 0.5 for sample, _, confidence in found) is taken
 
 
@@ -182,7 +168,7 @@ def test_only_usual_beats_teach_what_is_too_small(early_s: float, gain: float, t
         beats.append((0.5 + rr * (3 * k + 2) - early_s, BARE, gain))
     at = beats[-1][0] + 1.0
     x = line(fs, at + 3, [*beats, (at, BARE, too_small), (at + 1.5, BARE, enough)], noise_mv=0.0003)
-    found = [sample / fs for sample, _, _ in both(design(fs, "native"), SURE, [(0, x)])]
+    found = [sample / fs for sample, _, _ in agreed(design(fs, "native"), SURE, [(0, x)])]
     assert not [one for one in found if abs(one - at) < 0.05]
     assert [one for one in found if abs(one - at - 1.5) < 0.05]
 
@@ -219,7 +205,7 @@ def hours_of_it(fs: float) -> Samples:
 def test_everything_that_the_verifier_looks_at(fs: float, threshold: float) -> None:
     """At a threshold of nothing every candidate is a beat, and its confidence shows what was looked at; above that some are turned away."""
     x = hours_of_it(fs)
-    found = both(
+    found = agreed(
         replace(design(fs, "native"), threshold=threshold), watching(1), [(7, x), (7 + len(x) + 300, x[:2000])]
     )
     assert len(found) > 15
@@ -243,7 +229,7 @@ def test_a_verifier_that_is_surer_than_numbers_go(b2: float) -> None:
     """The exponential of its certainty would overflow: then the confidence is nothing."""
     fs = 100.0
     numbers = replace(design(fs, "native"), threshold=0.0)
-    found = both(numbers, replace(SURE, b2=b2), [(0, day(fs)[:800])])
+    found = agreed(numbers, replace(SURE, b2=b2), [(0, day(fs)[:800])])
     assert found
     assert {confidence for _, _, confidence in found} == {0.0 if b2 < -700 else 1 / (1 + math.exp(-b2))}
 
@@ -267,7 +253,7 @@ def test_rules_with_other_numbers(seed: int) -> None:
     )
     other = {name: getattr(numbers, name) * float(rng.uniform(0.5, 1.6)) for name in names}
     other |= {"back": float(rng.uniform(1.1, 1.5)), "late_least": 0.3}
-    assert len(both(replace(numbers, **other), None, [(0, hours_of_it(fs))])) > 15
+    assert len(agreed(replace(numbers, **other), None, [(0, hours_of_it(fs))])) > 15
 
 
 def test_without_weights_the_rules_decide_and_with_rules_no_weights_are_asked() -> None:
@@ -275,11 +261,11 @@ def test_without_weights_the_rules_decide_and_with_rules_no_weights_are_asked() 
     fs = 100.0
     x = day(fs)[: round(14 * fs)]
     numbers = design(fs, "native")
-    by_rules = both(numbers, None, [(0, x)])
+    by_rules = agreed(numbers, None, [(0, x)])
     assert len(by_rules) > 12
-    assert by_rules != both(numbers, qrs.weights(), [(0, x)])
+    assert by_rules != agreed(numbers, qrs.weights(), [(0, x)])
     rules = design(fs, "native:rules")
-    assert both(rules, qrs.weights(), [(0, x)]) == both(rules, None, [(0, x)])
+    assert agreed(rules, qrs.weights(), [(0, x)]) == agreed(rules, None, [(0, x)])
 
 
 @pytest.mark.parametrize("but", ["w2", "b1", "w1"])
@@ -305,7 +291,7 @@ def test_a_verifier_has_one_to_sixty_four_units(units: int) -> None:
     with pytest.raises(ValueError, match="weights"):
         qrs.make_core(numbers, made(units), 0, compiled=True)
     for least_and_most in (1, 64):
-        both(numbers, made(least_and_most), [(0, day(100.0)[:800])])
+        agreed(numbers, made(least_and_most), [(0, day(100.0)[:800])])
 
 
 def test_a_ratio_s_logarithm_is_held_within_four() -> None:

@@ -12,8 +12,8 @@ import pytest
 from edge_agent.journey import Samples
 from edge_agent.signal import qrs
 from edge_agent.signal.qrs_design import design
-from tests.signal.test_qrs_decisions import BARE, SURE, UPSIDE_DOWN, both, hesitant, watching
-from tests.signal.test_qrs_twins import BROAD, P_ALONE, SINUS, Wave, day, every, line
+from tests.signal.test_qrs_decisions import BARE, SURE, UPSIDE_DOWN, hesitant, watching
+from tests.signal.test_qrs_twins import BROAD, P_ALONE, SINUS, Wave, agreed, day, every, line
 
 pytestmark = pytest.mark.skipif(not qrs.KERNEL, reason="the compiled kernel is not built here")
 
@@ -31,7 +31,7 @@ def test_spikes_and_split_beats_to_the_sample(fs: float) -> None:
     ]
     y = line(fs, split[-1][0] + 1, split, noise_mv=0.0)
     for seed in (3, 4):
-        assert len(both(numbers, watching(seed), [(0, x), (len(x) + 400, y)])) > len(beats) + len(split) // 2
+        assert len(agreed(numbers, watching(seed), [(0, x), (len(x) + 400, y)])) > len(beats) + len(split) // 2
 
 
 def table(fs: float, beats: Sequence[tuple[int, float]], n: int) -> Samples:
@@ -67,7 +67,7 @@ def test_at_the_very_sample(gain: float) -> None:
     x = at_just(fs, gaps, gain, rr)
     for method, threshold, refractory_s in (("native", 0.5, 0.2), ("native", 0.0, 0.3), ("native:rules", 0.5, 0.2)):
         numbers = replace(design(fs, method), refractory_s=refractory_s, threshold=threshold)
-        assert len(both(numbers, watching(2) if numbers.verifier else None, [(0, x)])) > 2 * len(gaps)
+        assert len(agreed(numbers, watching(2) if numbers.verifier else None, [(0, x)])) > 2 * len(gaps)
 
 
 @pytest.mark.parametrize(("apart", "loud"), [(150, True), (249, True), (250, False), (300, False)])
@@ -79,7 +79,7 @@ def test_two_loud_beats_within_two_and_a_half_seconds_change_the_level(apart: in
     beats += [(first, 8.0), *((first + rr * k, 1.0) for k in range(1, (apart - 1) // rr + 1)), (first + apart, 8.0)]
     after = [first + apart + rr * k for k in range(1, 4)]
     x = table(fs, [*beats, *((at, 1.0) for at in after)], after[-1] + 200)
-    found = {sample for sample, _, _ in both(design(fs, "native:rules"), None, [(0, x)])}
+    found = {sample for sample, _, _ in agreed(design(fs, "native:rules"), None, [(0, x)])}
     assert (found & set(after) == set()) is loud
 
 
@@ -88,7 +88,7 @@ def test_no_two_beats_within_the_refractory_time() -> None:
     fs = 100.0
     for gap, counted in ((19, 0), (20, 1)):
         x = at_just(fs, [gap] * 6, 1.0, 80)
-        found = [sample for sample, _, _ in both(design(fs, "native"), SURE, [(0, x)])]
+        found = [sample for sample, _, _ in agreed(design(fs, "native"), SURE, [(0, x)])]
         assert sum(b - a == gap for a, b in pairwise(found)) == 6 * counted
 
 
@@ -100,7 +100,7 @@ def test_of_two_equal_ones_the_first_is_searched_back() -> None:
     beats = [(60 + rr * k, 1.0) for k in range(12)]
     last = beats[-1][0]
     small = [(last + 60, 0.3), (last + 102, 0.3)]
-    found = both(numbers, None, [(0, table(fs, [*beats, *small, (last + 180, 1.0)], last + 400))])
+    found = agreed(numbers, None, [(0, table(fs, [*beats, *small, (last + 180, 1.0)], last + 400))])
     assert last + 60 in [sample for sample, _, _ in found]
     assert last + 102 not in [sample for sample, _, _ in found]
 
@@ -112,7 +112,7 @@ def test_a_heart_that_stands_still_shows_no_beat_for_a_minute(from_s: float) -> 
     beats = every(0.8, 0.5, 60, SINUS)
     last = beats[-1][0]
     x = line(fs, last + 66, [*beats, *every(1.1, last + from_s, last + 65, P_ALONE, 0.9)], noise_mv=0.001)
-    later = [sample / fs - last for sample, _, _ in both(design(fs, "native:rules"), None, [(0, x)])]
+    later = [sample / fs - last for sample, _, _ in agreed(design(fs, "native:rules"), None, [(0, x)])]
     later = [at for at in later if at > 0.1]
     assert later
     assert 60 <= later[0] < 63.5
@@ -131,7 +131,7 @@ def test_levels_that_were_wrong_again_and_again(method: str) -> None:
     x = line(fs, at + 3, beats, noise_mv=0.0002)
     numbers = design(fs, method)
     for learned in (qrs.weights(), hesitant(0.2)) if numbers.verifier else (None,):
-        assert len(both(numbers, learned, [(0, x)])) > 12
+        assert len(agreed(numbers, learned, [(0, x)])) > 12
 
 
 def test_an_end_at_every_sample() -> None:
@@ -142,7 +142,7 @@ def test_an_end_at_every_sample() -> None:
         numbers = design(fs, method)
         learned = qrs.weights() if numbers.verifier else None
         for end in range(round(3.6 * fs), round(4.05 * fs)):
-            found = both(numbers, learned, [(0, x[:end])])
+            found = agreed(numbers, learned, [(0, x[:end])])
             assert all(0 <= sample <= known < end for sample, known, _ in found)
             assert len(found) >= 3
 
@@ -157,7 +157,7 @@ def test_after_a_short_gap_levels_are_those_of_before(method: str, gain: float) 
     numbers = design(fs, method)
     for learned in (qrs.weights(), watching(5)) if numbers.verifier else (None,):
         for cut in (0, 60):
-            found = both(numbers, learned, [(0, x), (len(x) + 500, y[cut:])])
+            found = agreed(numbers, learned, [(0, x), (len(x) + 500, y[cut:])])
             assert [one for one in found if one[0] > len(x)] or learned == watching(5)
 
 
@@ -174,7 +174,7 @@ def test_one_recording_after_another() -> None:
     for method in qrs.METHODS:
         numbers = design(fs, method)
         learned = qrs.weights() if numbers.verifier else None
-        found = both(numbers, learned, pieces)
-        alone = [one for where, piece in pieces for one in both(numbers, learned, [(where, piece)])]
+        found = agreed(numbers, learned, pieces)
+        alone = [one for where, piece in pieces for one in agreed(numbers, learned, [(where, piece)])]
         assert {sample for sample, _, _ in found} <= {sample for sample, _, _ in alone}
         assert len(found) > 12

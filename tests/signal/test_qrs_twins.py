@@ -14,6 +14,7 @@ import pytest
 
 from edge_agent.journey import Samples
 from edge_agent.signal import qrs
+from edge_agent.signal.qrs_design import Design, Weights
 from edge_agent.signal.qrs_reference import Found
 
 pytestmark = pytest.mark.skipif(not qrs.KERNEL, reason="the compiled kernel is not built here")
@@ -78,10 +79,10 @@ def noise_and_quiet(fs: float) -> Samples:
     return x
 
 
-def same(method: str, fs: float, pieces: Sequence[tuple[int, Samples]], first: int = 0) -> list[Found]:
-    """Both fed the pieces, each from its own index on; everything they say, to the last bit."""
-    numbers = qrs.design(fs, method)
-    learned = qrs.weights() if numbers.verifier else None
+def agreed(
+    numbers: Design, learned: Weights | None, pieces: Sequence[tuple[int, Samples]], first: int = 0
+) -> list[Found]:
+    """The compiled detector and the plain one through the same pieces: what they say, which is the same to the last bit."""
     compiled, plain = (qrs.make_core(numbers, learned, first, compiled=which) for which in (True, False))
     found: list[Found] = []
     for at, x in pieces:
@@ -92,6 +93,13 @@ def same(method: str, fs: float, pieces: Sequence[tuple[int, Samples]], first: i
     one, other = compiled.flush() or [], plain.flush() or []
     assert one == other
     return found + one
+
+
+def same(method: str, fs: float, pieces: Sequence[tuple[int, Samples]], first: int = 0) -> list[Found]:
+    """Both fed the pieces, each from its own index on; everything they say, to the last bit."""
+    numbers = qrs.design(fs, method)
+    learned = qrs.weights() if numbers.verifier else None
+    return agreed(numbers, learned, pieces, first)
 
 
 @pytest.mark.parametrize("method", qrs.METHODS)

@@ -9,24 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.sources import csv_file, recording
+from edge_agent.sources import csv_file
 from edge_agent.sources.csv_guess import rises
 from edge_agent.sources.open import open_recording
 from tests.sources.test_recordings import refused, whole
 
 Write = Callable[..., Path]
 ROWS = 500
-
-
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    def at(text: str, name: str = "a.csv") -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8")
-        return path
-
-    recording.warn.cache_clear()
-    return at
 
 
 def millivolts(i: int) -> float:
@@ -49,9 +38,9 @@ def rows(time: Callable[[int], str], header: str = "") -> str:
     ],
 )
 def test_a_first_column_that_rises_is_the_time(
-    time: Callable[[int], str], fs: float, write: Write, caplog: pytest.LogCaptureFixture
+    time: Callable[[int], str], fs: float, write_csv: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = write(rows(time))
+    path = write_csv(rows(time))
     for told in (None, fs) if not time(0).startswith("17") else (None,):
         caplog.clear()
         with caplog.at_level(logging.INFO):
@@ -75,27 +64,29 @@ def test_a_first_column_that_rises_is_the_time(
     ],
 )
 def test_a_time_of_no_certain_unit_is_refused(
-    time: Callable[[int], str], told: float | None, said: str, write: Write
+    time: Callable[[int], str], told: float | None, said: str, write_csv: Write
 ) -> None:
-    message = refused(write(rows(time)), fs=told)
+    message = refused(write_csv(rows(time)), fs=told)
     assert said in message
     assert "time_ms,ECG" in message
 
 
-def test_a_rate_that_contradicts_an_unnamed_time(write: Write) -> None:
-    assert "its time column says 250 Hz, it was told 360" in refused(write(rows(lambda i: f"{i / 250:.3f}")), fs=360)
+def test_a_rate_that_contradicts_an_unnamed_time(write_csv: Write) -> None:
+    assert "its time column says 250 Hz, it was told 360" in refused(
+        write_csv(rows(lambda i: f"{i / 250:.3f}")), fs=360
+    )
 
 
 @pytest.mark.parametrize("count", [lambda i: i, lambda i: i % 256], ids=["on and on", "modulo 256"])
-def test_sample_numbers_are_left_out_where_the_rate_is_told(count: Callable[[int], int], write: Write) -> None:
-    opened = open_recording(write(rows(lambda i: str(count(i)))), fs=250)
+def test_sample_numbers_are_left_out_where_the_rate_is_told(count: Callable[[int], int], write_csv: Write) -> None:
+    opened = open_recording(write_csv(rows(lambda i: str(count(i)))), fs=250)
     assert [signal.name for signal in opened.info.signals] == ["ECG"]
     np.testing.assert_allclose(whole(opened)[0], [millivolts(i) for i in range(ROWS)], rtol=1e-5)
 
 
-def test_signals_do_not_rise(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+def test_signals_do_not_rise(write_csv: Write, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        opened = open_recording(write("".join(f"{millivolts(i)},{-millivolts(i)}\n" for i in range(ROWS))), fs=250)
+        opened = open_recording(write_csv("".join(f"{millivolts(i)},{-millivolts(i)}\n" for i in range(ROWS))), fs=250)
     assert [signal.name for signal in opened.info.signals] == ["ECG1", "ECG2"]
     assert "column 1 is taken for ECG1 in mV, column 2 is taken for ECG2 in mV" in caplog.text
     rng = np.random.default_rng(1)
@@ -104,25 +95,25 @@ def test_signals_do_not_rise(write: Write, caplog: pytest.LogCaptureFixture) -> 
     assert rises(np.zeros(500)) is None
 
 
-def test_a_header_wins_over_what_the_numbers_look_like(write: Write) -> None:
-    opened = open_recording(write(rows(lambda i: f"{i / 250:.3f}", "II,V\n")), fs=250)
+def test_a_header_wins_over_what_the_numbers_look_like(write_csv: Write) -> None:
+    opened = open_recording(write_csv(rows(lambda i: f"{i / 250:.3f}", "II,V\n")), fs=250)
     assert [signal.name for signal in opened.info.signals] == ["II", "V"]
 
 
-def test_without_a_rate_the_columns_are_listed(write: Write) -> None:
-    message = refused(write(rows(lambda i: f"{i / 250:.3f}", "x,II\n")))
+def test_without_a_rate_the_columns_are_listed(write_csv: Write) -> None:
+    message = refused(write_csv(rows(lambda i: f"{i / 250:.3f}", "x,II\n")))
     assert "its columns: 'x', 'II'" in message
     assert "'x' rises steadily: if it is the time, call it time" in message
     assert "--fs RATE" in message
-    message = refused(write("II,V\n1,2\n2,1\n"))
+    message = refused(write_csv("II,V\n1,2\n2,1\n"))
     assert "its columns: 'II', 'V'" in message
     assert "250" not in message
 
 
-def test_times_that_fall_back_name_the_line_and_the_rate_they_suggest(write: Write) -> None:
+def test_times_that_fall_back_name_the_line_and_the_rate_they_suggest(write_csv: Write) -> None:
     times = [f"{i / 360:.6f}" for i in range(ROWS)]
     times[200] = times[198]
-    message = refused(write("time,II\n" + "".join(f"{time},0\n" for time in times)))
+    message = refused(write_csv("time,II\n" + "".join(f"{time},0\n" for time in times)))
     assert "does not rise steadily: not at line 202" in message
     assert "--fs 360" in message
 
@@ -135,22 +126,22 @@ def test_times_that_fall_back_name_the_line_and_the_rate_they_suggest(write: Wri
 )
 @pytest.mark.parametrize("header", ["I,II,V\n", ""])
 def test_a_file_that_was_cut_off_gives_what_it_has(
-    end: str, header: str, write: Write, caplog: pytest.LogCaptureFixture
+    end: str, header: str, write_csv: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = "".join(f"{millivolts(i)},{-millivolts(i)},{2 * millivolts(i)}\n" for i in range(100))
-    values = whole(open_recording(write(header + body + end), fs=250))
+    values = whole(open_recording(write_csv(header + body + end), fs=250))
     left = values.shape[1] - 100
     assert left == (1 if end in ("0.1,0.2,-", "0.1,0.2,\0") else 0)  # as many cells as there are columns: a row
-    np.testing.assert_array_equal(values[:, :100], whole(open_recording(write(header + body, "b.csv"), fs=250)))
+    np.testing.assert_array_equal(values[:, :100], whole(open_recording(write_csv(header + body, "b.csv"), fs=250)))
     assert ("it is the last, and cut off: left out" in caplog.text) == (end[0] != "\0" and not left)
 
 
-def test_a_bad_line_in_the_midst_or_a_whole_one_is_an_error(write: Write) -> None:
-    assert "line 3 has 1 columns" in refused(write("I,II\n1,2\n3\n1,2"), fs=250)
-    assert "line 4 has 1 columns" in refused(write("I,II\n1,2\n3,4\n5\n"), fs=250)
-    assert "line 3 holds NULs" in refused(write("I,II\n1,2\n3\0\0,4\n5,6\n"), fs=250)
-    assert "line 2 has 1 columns" in refused(write("I,II\n1"), fs=250)  # nothing is left of it
-    assert "is empty" in refused(write("\0" * 5000), fs=250)
+def test_a_bad_line_in_the_midst_or_a_whole_one_is_an_error(write_csv: Write) -> None:
+    assert "line 3 has 1 columns" in refused(write_csv("I,II\n1,2\n3\n1,2"), fs=250)
+    assert "line 4 has 1 columns" in refused(write_csv("I,II\n1,2\n3,4\n5\n"), fs=250)
+    assert "line 3 holds NULs" in refused(write_csv("I,II\n1,2\n3\0\0,4\n5,6\n"), fs=250)
+    assert "line 2 has 1 columns" in refused(write_csv("I,II\n1"), fs=250)  # nothing is left of it
+    assert "is empty" in refused(write_csv("\0" * 5000), fs=250)
 
 
 # -- Units ------------------------------------------------------------------------------------------------------------
@@ -171,11 +162,11 @@ def test_a_bad_line_in_the_midst_or_a_whole_one_is_an_error(write: Write) -> Non
     ],
 )
 def test_numbers_without_a_unit_that_cannot_be_are_warned_of(
-    header: str, scale: float, offset: float, said: str, write: Write, caplog: pytest.LogCaptureFixture
+    header: str, scale: float, offset: float, said: str, write_csv: Write, caplog: pytest.LogCaptureFixture
 ) -> None:
     values = [offset + scale * millivolts(i) for i in range(5000)]
     values[1000] = 1e6  # a single spike is no unit
-    path = write((f"{header}\n" if header else "") + "".join(f"{value:.4f}\n" for value in values))
+    path = write_csv((f"{header}\n" if header else "") + "".join(f"{value:.4f}\n" for value in values))
     open_recording(path, fs=250)
     open_recording(path, fs=250)
     warned = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
@@ -190,9 +181,9 @@ def test_numbers_without_a_unit_that_cannot_be_are_warned_of(
 
 @pytest.mark.parametrize("cell", ["0.5", "-"], ids=["fast", "line by line"])
 def test_a_file_that_takes_long_says_so_once(
-    cell: str, write: Write, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    cell: str, write_csv: Write, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = write("II\n" + "0.5\n" * csv_file.LOOK_LINES * 3 + f"{cell}\n")
+    path = write_csv("II\n" + "0.5\n" * csv_file.LOOK_LINES * 3 + f"{cell}\n")
     with caplog.at_level(logging.INFO):
         open_recording(path, fs=250)
     assert "reading" not in caplog.text

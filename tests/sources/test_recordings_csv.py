@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,19 +14,9 @@ from edge_agent.sources.open import open_recording, with_kinds
 from tests.sources.test_recordings import assert_the_same_in_pieces, refused, whole
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Callable[..., Path]:
-    def at(text: str, name: str = "a.csv", **options: Any) -> Path:
-        path = tmp_path / name
-        path.write_text(text, encoding="utf-8", **options)
-        return path
-
-    return at
-
-
-def test_a_csv_with_header_time_and_units(write: Callable[..., Path]) -> None:
+def test_a_csv_with_header_time_and_units(write_csv: Callable[..., Path]) -> None:
     rows = "\n".join(f"{i / 250:.4f},{i * 0.5},{80 + i}" for i in range(500))
-    recording = open_recording(write(f"time (s),II (uV),ABP [mmHg]\n{rows}\n"))
+    recording = open_recording(write_csv(f"time (s),II (uV),ABP [mmHg]\n{rows}\n"))
     assert recording.info.fs == 250
     assert [(signal.name, signal.kind, signal.unit) for signal in recording.info.signals] == [
         ("II", "ecg", "mV"),
@@ -52,32 +41,32 @@ def test_delimiters(tmp_path: Path, delimiter: str, header: list[str]) -> None:
     np.testing.assert_array_equal(whole(recording), [np.arange(50), -np.arange(50)])
 
 
-def test_columns_lined_up_with_blanks(write: Callable[..., Path]) -> None:
+def test_columns_lined_up_with_blanks(write_csv: Callable[..., Path]) -> None:
     rows = "\n".join(f"{i / 100:8.3f} {i:6d}" for i in range(100))
-    recording = open_recording(write(rows, "a.txt"), fs=100)
+    recording = open_recording(write_csv(rows, "a.txt"), fs=100)
     np.testing.assert_array_equal(whole(recording), [np.arange(100)])  # what rises steadily is the time
-    np.testing.assert_array_equal(open_recording(write("t II\n" + rows, "b.txt")).read(0, 100), [np.arange(100)])
+    np.testing.assert_array_equal(open_recording(write_csv("t II\n" + rows, "b.txt")).read(0, 100), [np.arange(100)])
 
 
-def test_without_a_header_the_rate_must_be_given(write: Callable[..., Path]) -> None:
-    path = write("1\n2\n3\n")
+def test_without_a_header_the_rate_must_be_given(write_csv: Callable[..., Path]) -> None:
+    path = write_csv("1\n2\n3\n")
     assert "--fs RATE" in refused(path)
     recording = open_recording(path, fs=250)
     assert [(signal.name, signal.kind) for signal in recording.info.signals] == [("ECG", "ecg")]
     np.testing.assert_array_equal(whole(recording), [[1, 2, 3]])
-    recording = open_recording(write("1,2\n3,4\n"), fs=250)
+    recording = open_recording(write_csv("1,2\n3,4\n"), fs=250)
     assert [signal.name for signal in recording.info.signals] == ["ECG1", "ECG2"]
     np.testing.assert_array_equal(whole(recording), [[1, 3], [2, 4]])
 
 
-def test_missing_values_blank_lines_and_a_byte_order_mark(write: Callable[..., Path]) -> None:
-    recording = open_recording(write("\ufeffII,V\n1,\n\nNaN,2\n-,NA\n\n"), fs=250)
+def test_missing_values_blank_lines_and_a_byte_order_mark(write_csv: Callable[..., Path]) -> None:
+    recording = open_recording(write_csv("\ufeffII,V\n1,\n\nNaN,2\n-,NA\n\n"), fs=250)
     assert [signal.name for signal in recording.info.signals] == ["II", "V"]
     np.testing.assert_array_equal(whole(recording), [[1, np.nan, np.nan], [np.nan, 2, np.nan]])
 
 
-def test_names_that_repeat_are_told_apart(write: Callable[..., Path]) -> None:
-    recording = open_recording(write("II,II,\n1,2,3\n"), fs=250)
+def test_names_that_repeat_are_told_apart(write_csv: Callable[..., Path]) -> None:
+    recording = open_recording(write_csv("II,II,\n1,2,3\n"), fs=250)
     assert [signal.name for signal in recording.info.signals] == ["II", "II'", "ch3"]
 
 
@@ -90,14 +79,14 @@ def test_names_that_repeat_are_told_apart(write: Callable[..., Path]) -> None:
         ([f"{i / 62.4725:.6f}" for i in range(400)], 62.4725),  # a rate that is no whole number stays one
     ],
 )
-def test_the_rate_from_the_time_column(times: list[str], fs: float, write: Callable[..., Path]) -> None:
-    recording = open_recording(write("time,II\n" + "".join(f"{time},0\n" for time in times)))
+def test_the_rate_from_the_time_column(times: list[str], fs: float, write_csv: Callable[..., Path]) -> None:
+    recording = open_recording(write_csv("time,II\n" + "".join(f"{time},0\n" for time in times)))
     assert recording.info.fs == pytest.approx(fs, rel=1e-4)
 
 
-def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
+def test_a_gap_in_the_time_column_is_a_gap(write_csv: Callable[..., Path]) -> None:
     times = [i / 250 for i in range(200)] + [5 + i / 250 for i in range(200)]
-    path = write("time,II\n" + "".join(f"{time},{time}\n" for time in times))
+    path = write_csv("time,II\n" + "".join(f"{time},{time}\n" for time in times))
     recording = open_recording(path)
     assert recording.info.samples == 1450
     assert recording.runs == ((0, 200), (1250, 1450))
@@ -129,13 +118,13 @@ def test_a_gap_in_the_time_column_is_a_gap(write: Callable[..., Path]) -> None:
         ('"' + ("x" * 50_000 + "\n") * 4 + '"\n1\n', "is not a CSV file"),
     ],
 )
-def test_bad_csv_files(text: str, message: str, write: Callable[..., Path]) -> None:
+def test_bad_csv_files(text: str, message: str, write_csv: Callable[..., Path]) -> None:
     fs = None if text.startswith("time") else 250.0
-    assert message in refused(write(text), fs=fs)
+    assert message in refused(write_csv(text), fs=fs)
 
 
-def test_the_configuration_s_kinds_win(write: Callable[..., Path]) -> None:
-    info = open_recording(write("II,foo\n1,2\n"), fs=250).info
+def test_the_configuration_s_kinds_win(write_csv: Callable[..., Path]) -> None:
+    info = open_recording(write_csv("II,foo\n1,2\n"), fs=250).info
     told = with_kinds(info, {"foo": "abp", "II": "ignore"}, "bed1")
     assert [signal.kind for signal in told.signals] == ["other", "abp"]
     with pytest.raises(SourceError, match=r"no channel 'bar'[\s\S]*there are: II, foo"):
@@ -145,10 +134,10 @@ def test_the_configuration_s_kinds_win(write: Callable[..., Path]) -> None:
 
 
 def test_a_channel_that_nobody_can_name_is_said_to_be_unused(
-    write: Callable[..., Path], caplog: pytest.LogCaptureFixture
+    write_csv: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     """An ECG under a name of its own, beside a pressure, must not go unread in silence."""
-    info = open_recording(write("Channel 1,RESP,ABP\n1,2,3\n"), fs=250).info
+    info = open_recording(write_csv("Channel 1,RESP,ABP\n1,2,3\n"), fs=250).info
     with_kinds(info, {}, "bed1")
     assert "bed1: not used" in caplog.text
     assert "Channel 1; signals" in caplog.text
@@ -160,7 +149,7 @@ def test_a_channel_that_nobody_can_name_is_said_to_be_unused(
 
 
 @pytest.mark.parametrize("fs", [5.0, 49.9, 4001.0])
-def test_rates_that_no_detector_takes_are_refused(fs: float, write: Callable[..., Path]) -> None:
-    info = open_recording(write("II\n1\n"), fs=fs).info
+def test_rates_that_no_detector_takes_are_refused(fs: float, write_csv: Callable[..., Path]) -> None:
+    info = open_recording(write_csv("II\n1\n"), fs=fs).info
     with pytest.raises(SourceError, match=r"samples per second[\s\S]*50 to 4000"):
         with_kinds(info, {}, "a.csv")
