@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"edge-train: {error.filename or 'file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nedge-train: stopped; what is whole is kept: give the same command again", file=sys.stderr)
+        print("\nedge-train: stopped; what is whole is kept, and the same command goes on", file=sys.stderr)
         return STOPPED
     finally:
         signal.signal(signal.SIGTERM, before)
