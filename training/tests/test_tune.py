@@ -127,7 +127,7 @@ def test_an_interrupted_trial_goes_on_from_its_checkpoint(tmp_path: Path, monkey
     """Ctrl-C in the second epoch, then the same command: the same point, and the weights of an uninterrupted run."""
     plan = replace(toy.PLAN, epochs=3, per_epoch=64)
     folder = tmp_path / "study"
-    monkeypatch.setattr(tune, "chance", lambda *_: -1.0)  # three epochs of some points learn nothing, which is not asked here
+    monkeypatch.setattr(tune, "chance", lambda *_: -1.0)  # some points learn nothing in three epochs: not asked here
 
     def opened() -> tune.Study:
         return tune.open_study(folder, toy.TASK, "toy", plan, SPACE, "toy", "none")
