@@ -70,11 +70,11 @@ class AlarmLimits(Section):
             below, above = getattr(self, low), getattr(self, high)
             if None in (below, above) or self.off & {low_kind, high_kind}:
                 continue
-            same = (
-                low == "pause_s"
-            )  # many a ward counts an asystole from three seconds: then no pause is left, and that is all
-            if below > above or (below == above and not same):
-                raise ValueError(f"{low} ({below:g}) must be below {high} ({above:g}): set the two together")
+            # Many a ward counts an asystole from three seconds: then no pause is left, and that is all.
+            equal_is_right = low == "pause_s"
+            if below > above or (below == above and not equal_is_right):
+                must = "must not be above" if equal_is_right else "must be below"
+                raise ValueError(f"{low} ({below:g}) {must} {high} ({above:g}): set the two together")
         return self
 
     @field_serializer("off", "latching")

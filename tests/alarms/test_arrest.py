@@ -53,6 +53,14 @@ def test_a_shorter_one_is_a_pause(pause_s: float, alarm: bool) -> None:
     assert (pause(made, samples(4.6 + pause_s + DETECTION_S), LIMITS) is not None) is alarm
 
 
+def test_a_pause_goes_on_where_no_asystole_can_take_over() -> None:
+    made = evidence("II")
+    beats(made, "II", [3.0])
+    at = samples(3.0 + LIMITS.asystole_s + DETECTION_S + 20)
+    assert pause(made, at, LIMITS) is None
+    assert pause(made, at, LIMITS.model_copy(update={"off": frozenset({"asystole"})})) is not None
+
+
 def test_a_beat_ends_it() -> None:
     made = evidence("II")
     beats(made, "II", [3.0, 3.8])

@@ -155,8 +155,8 @@ def test_limits_changed_while_running_are_the_next_ones() -> None:
         ({"asystole": 5}, "^asystole: no such key; known: asystole_s"),
         ({"asystole": None}, "^asystole: no such key; known: asystole_s"),
         ({"off": ["nothing"]}, "^off.0: found \"nothing\"; should be 'asystole'"),
-        ({"pause_s": 4.5}, r"^pause_s \(4.5\) must be below asystole_s \(4\)"),
-        ({"asystole_s": 2.5}, r"pause_s \(3\) must be below asystole_s \(2.5\)"),
+        ({"pause_s": 4.5}, r"^pause_s \(4.5\) must not be above asystole_s \(4\)"),
+        ({"asystole_s": 2.5}, r"pause_s \(3\) must not be above asystole_s \(2.5\)"),
         ({"bradycardia_per_min": 120, "tachycardia_per_min": 100}, r"bradycardia_per_min \(120\) must be below"),
         ({"hypotension_mean_mmhg": 110, "hypertension_mean_mmhg": 110}, "must be below hypertension_mean_mmhg"),
         ({"hypotension_systolic_mmhg": 180}, "must be below hypertension_systolic_mmhg"),
@@ -177,7 +177,9 @@ def test_a_limit_is_unset_by_null_which_is_the_file_s() -> None:
     limits = changed(configured, given, configured)
     back = changed(limits, dict.fromkeys(("asystole_s", "latching", "hypotension_systolic_mmhg")), configured)
     assert back == configured.model_copy(update={"pause_s": 2.5})
-    with pytest.raises(ValueError, match=r"pause_s \(4.5\) must be below"):  # what is so come by must be possible, too
+    with pytest.raises(
+        ValueError, match=r"pause_s \(4.5\) must not be above"
+    ):  # what is so come by must be possible, too
         changed(changed(configured, {"pause_s": 4.5}, configured), {"asystole_s": None}, LIMITS)
 
 

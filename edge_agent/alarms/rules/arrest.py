@@ -36,11 +36,11 @@ def asystole(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | Non
 
 
 def pause(evidence: Evidence, now: int, limits: AlarmLimits) -> Finding | None:
-    """The same for pause_s, less than an asystole."""
+    """The same for pause_s, less than an asystole; where that alarm is off nobody else would say that the heart stands still."""
     found = _silence(evidence, now, limits.pause_s)
-    if found is None or now - found.since >= (limits.asystole_s + DETECTION_S) * evidence.fs:
-        return None
-    return found
+    if found is None or "asystole" in limits.off:
+        return found
+    return None if now - found.since >= (limits.asystole_s + DETECTION_S) * evidence.fs else found
 
 
 def _silence(evidence: Evidence, now: int, seconds: float) -> Finding | None:
