@@ -42,7 +42,8 @@ def still(*strays_s: float, like: float = 0.1) -> Evidence:
         beats(made, lead, every(0.8, 50))
         for time_s in every(0.8, 50):
             made.shape(scenes.shape(time_s, lead))
-        textures(made, lead, SINUS, 5.0, 60.0)
+        textures(made, lead, SINUS, 5.0, 43.0)
+        textures(made, lead, replace(SINUS, last_size_log=-1.0), 43.25, 60.0)
     for time_s in strays_s:
         beats(made, "II", [time_s])
         made.shape(scenes.shape(time_s, alike=like))
