@@ -38,7 +38,14 @@ def asker(server: PageServer) -> Ask:
                 link.putheader("content-length", str(len(body)))
             link.endheaders(body)
             answer = link.getresponse()
-            return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+            told = {name.lower(): value for name, value in answer.getheaders()}
+            try:
+                return answer.status, told, answer.read()
+            except ConnectionResetError:
+                # Who is refused before the body was read may find the line closed while it is still on its way.
+                if answer.status < 400:
+                    raise
+                return answer.status, told, b""
         finally:
             link.close()
 

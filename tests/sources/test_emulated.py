@@ -79,7 +79,7 @@ def test_ten_minutes_through_a_tty_come_once(name: str) -> None:
     """As fast as the tty takes them. At the board's own baud: ``python -m benchmarks.boards_live``."""
     seconds = 600.0 if name != "bitalino" else 60.0  # 1000 samples a second: as many samples as the others have
     with running(emulated(name, speed=None), seconds) as port:
-        blocks = collect(name, port.path)
+        blocks = collect(name, port.path, silent_s=3.0)  # on a busy machine the board may not get its turn for a second
     want = truth(name, seconds)
     got = np.concatenate([block.values for block in blocks], axis=1)
     held = registry.codec(name).board.held  # wait for what never comes
