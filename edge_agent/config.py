@@ -86,9 +86,9 @@ def outbox_file(outbox: OutboxConfig, device: str) -> Path:
     return (outbox.folder or state_folder()) / f"{device}.outbox"
 
 
-def review_folder(review: ReviewConfig) -> Path:
-    """Where the page's corrections, exports and strips are."""
-    return review.state or state_folder() / "review"
+def review_folder(state: Path | None = None) -> Path:
+    """Where the page's corrections, exports and strips are: there, or in the state folder."""
+    return state or state_folder() / "review"
 
 
 class DeviceConfig(Section):

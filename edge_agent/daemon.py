@@ -256,7 +256,8 @@ class Daemon:
         )
 
     def _announce(self) -> None:
-        self._outputs.announce({runner.config.name: runner.kinds for runner in self._runners})
+        if self._settings.home_assistant.enabled:  # asked four times a second, of every stream
+            self._outputs.announce({runner.config.name: runner.kinds for runner in self._runners})
 
     def _engine_changed(self) -> None:
         """From a TPU's own thread."""

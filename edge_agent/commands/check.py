@@ -200,7 +200,7 @@ def _written(settings: Config) -> Iterator[tuple[str, Path]]:
     if settings.recorder is not None:
         yield "recorder.folder", settings.recorder.folder
     if settings.review.enabled:
-        yield "review.state", config.review_folder(settings.review)
+        yield "review.state", config.review_folder(settings.review.state)
     if settings.outbox.enabled:
         yield "outbox.folder", config.outbox_file(settings.outbox, settings.device.id).parent
     for name, key, path in sinks.files(settings):

@@ -56,9 +56,9 @@ def add(commands: Any) -> None:
 
 def default_state(path: Path | None) -> Path:
     """Of a folder of recordings: its own, so that two folders' recordings of one name stay apart."""
-    from edge_agent.config import state_folder
+    from edge_agent.config import review_folder
 
-    folder = state_folder() / "review"
+    folder = review_folder()
     if path is None:
         return folder / "live"
     root = path.resolve() if path.is_dir() else path.resolve().parent

@@ -31,7 +31,7 @@ class DaemonPage:
         from edge_agent.review.web import Page
 
         wanted = settings.review
-        state = review_folder(wanted)
+        state = review_folder(wanted.state)
         token: Token | None = None
         if not is_loopback(wanted.host):
             token = Token(state / "token.json")

@@ -352,10 +352,10 @@ def _values(line: int, row: list[str], columns: Columns, layout: Layout, path: P
             remedy="mend or cut that line",
         )
     values = []
+    times = columns.times if columns.as_text else None
     for i, cell in enumerate(row):
         try:
-            text = columns.as_text and i == columns.times
-            values.append(csv_time.seconds_of(cell) if text else number(cell, layout.decimal_comma))
+            values.append(csv_time.seconds_of(cell) if i == times else number(cell, layout.decimal_comma))
         except ValueError:
             if i not in columns.drop and not is_missing(cell):
                 raise _no_value(path, line, cell.strip(), columns.names[i], a_time=i == columns.times) from None
