@@ -7,6 +7,7 @@ that and a session, which the token opens.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -33,6 +34,8 @@ COOKIE = "edge-agent-review"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 LONGEST_TARGET = 2048
 MOST_BODY = 64 * 1024
+LONGEST_REFUSED_S = 2.0
+"""So long the body of a request that is refused may take to come in."""
 SESSION_S = 12 * 3600.0
 MOST_SESSIONS = 64
 LOGINS_PER_MINUTE = 10
@@ -128,6 +131,21 @@ class Sessions:
         return self._until.get(_digest("", session), 0.0) > time.monotonic()
 
 
+async def _take_in(receive: Receive) -> None:
+    """The body of a request that is refused, unread but for its length: a line that is closed while bytes of it are still on their way
+    is reset, and the reason of the refusal is lost with it. Too long a body is not waited for."""
+    left = MOST_BODY
+    try:
+        async with asyncio.timeout(LONGEST_REFUSED_S):
+            while left > 0:
+                message = await receive()
+                left -= len(message.get("body", b""))
+                if not message.get("more_body", False):  # all of it, or who asked has gone
+                    return
+    except TimeoutError:
+        return
+
+
 class Guard:
     """Around the application; refuses before anything else looks at a request."""
 
@@ -147,6 +165,8 @@ class Guard:
             return  # no websockets here; the server answers 403
         verdict = self._verdict(scope)
         if verdict is not None:
+            if verdict[0] != 413:
+                await _take_in(receive)
             await self._refuse(scope, send, *verdict)
             return
         left = MOST_BODY
@@ -245,6 +265,7 @@ class Guard:
         more = [(b"location", b"/login")] if status == 303 else []
         body = json.dumps({"error": reason}).encode()
         start = {"type": "http.response.start", "status": status}
-        headers = [(b"content-type", b"application/json"), (b"connection", b"close"), *more, *HEADERS]
+        told = (b"content-type", b"application/json"), (b"content-length", b"%d" % len(body)), (b"connection", b"close")
+        headers = [*told, *more, *HEADERS]
         await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body})
