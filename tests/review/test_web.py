@@ -201,13 +201,13 @@ def test_what_changes_something_must_be_the_pages_own(ask: Ask, headers: dict[st
 
 
 def refused_without_its_header(server: PageServer, length: int, body: bytes) -> bytes:
-    """All that comes back to a POST whose body follows its head a moment later."""
+    """All that comes back to a POST whose body follows its head in two parts. The second cannot be sent down a line that was closed."""
     head = f"POST /api/correct HTTP/1.1\r\nhost: 127.0.0.1:{server.port}\r\ncontent-type: application/json\r\n"
     with socket.create_connection(("127.0.0.1", server.port), timeout=20) as line:
         line.sendall(f"{head}content-length: {length}\r\n\r\n".encode())
-        time.sleep(0.3)
-        line.sendall(body)
-        time.sleep(0.3)
+        for part in (body[:5], body[5:]):
+            time.sleep(0.3)
+            line.sendall(part)
         return b"".join(iter(lambda: line.recv(4096), b""))
 
 
