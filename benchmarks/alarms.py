@@ -37,7 +37,8 @@ from edge_agent import events
 from edge_agent.alarms import opinion as opinions
 from edge_agent.alarms.opinion import opinion, ventricular_signs
 from edge_agent.alarms.signs import look
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.replay import Settings, journey, open_for_replay
 from edge_agent.sources.paced import RecordingReader
 

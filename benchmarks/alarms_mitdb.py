@@ -37,7 +37,8 @@ if str(ROOT) not in sys.path:  # run from a checkout
 
 from benchmarks.mitdb_sets import DS2  # noqa: E402
 from edge_agent import events  # noqa: E402
-from edge_agent.inference.judge import Judge, load_models, shipped_models  # noqa: E402
+from edge_agent.inference.judge import Judge  # noqa: E402
+from edge_agent.inference.loaded import load_models, shipped_models  # noqa: E402
 from edge_agent.replay import Settings, replay  # noqa: E402
 
 MODELS = ("ecg-beat-aami", "ecg-af-rr")

@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from edge_agent import events
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind
 from edge_agent.sources.open import SIMULATED_UNITS

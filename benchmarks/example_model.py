@@ -20,7 +20,8 @@ import numpy as np
 
 from edge_agent import events
 from edge_agent.cli import main as edge_agent
-from edge_agent.inference.judge import Judge, load_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models
 from edge_agent.replay import Settings, replay
 
 ROOT = Path(__file__).resolve().parent.parent

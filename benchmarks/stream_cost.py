@@ -20,7 +20,7 @@ import numpy as np
 
 from edge_agent.bench.journeys import Journey, signals
 from edge_agent.bench.windows import WindowPath
-from edge_agent.inference.judge import by_default, load_models, shipped_models
+from edge_agent.inference.loaded import by_default, load_models, shipped_models
 from edge_agent.process.collecting import settled
 
 FS = 360.0

@@ -35,7 +35,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import rig
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from tests.spine import PATIENCE_S, Agent, Heard, Listener, listening, running_agent, running_broker, wait_for
 from tests.tpu.stand import ABORT, FAIL, HANG, LIE, Plan, held, with_file
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks import rig
 from benchmarks.tpu_faults import build
 from edge_agent.inference.artifact import load, open_engine
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.inference.tpu.failover import RemoteEngine
 from edge_agent.inference.tpu.process import AWAKE_NS, TpuProcess
 from tests.tpu.stand import Plan

@@ -25,9 +25,11 @@ if str(ROOT) not in sys.path:  # run from a checkout
     sys.path.insert(0, str(ROOT))
 
 from benchmarks import rig  # noqa: E402
-from edge_agent.inference import judge  # noqa: E402
 from edge_agent.inference.engine import CpuEngine  # noqa: E402
 from edge_agent.inference.feeder import Feeder  # noqa: E402
+from edge_agent.inference.judge import Judge  # noqa: E402
+from edge_agent.inference.labels import label_of  # noqa: E402
+from edge_agent.inference.loaded import LoadedModel, load_models, shipped_models  # noqa: E402
 from edge_agent.signal import windows  # noqa: E402
 from edge_agent.signal.ring import Ring  # noqa: E402
 from edge_agent.signal.rr import RrHistory  # noqa: E402
@@ -66,12 +68,12 @@ def patient(seconds: float) -> tuple[Ring, list[int]]:
 
 
 # ruff: noqa: B023 - every lambda below is called before its loop goes on
-def whole(model: judge.LoadedModel, ring: Ring, beats: Sequence[int], clock: Clock) -> list[Any]:
+def whole(model: LoadedModel, ring: Ring, beats: Sequence[int], clock: Clock) -> list[Any]:
     """As the daemon goes; the windows."""
     feeder, rr, asked = (
         Feeder(model.artifact.manifest, "II", 0, FS),
         RrHistory(FS),
-        judge.Judge({model.artifact.name: model}),
+        Judge({model.artifact.name: model}),
     )
     kept = []
     for number, beat in enumerate(beats):
@@ -93,7 +95,7 @@ def whole(model: judge.LoadedModel, ring: Ring, beats: Sequence[int], clock: Clo
     return kept
 
 
-def stages(model: judge.LoadedModel, ring: Ring, kept: Sequence[Any], clock: Clock) -> None:
+def stages(model: LoadedModel, ring: Ring, kept: Sequence[Any], clock: Clock) -> None:
     """Each by itself, on the same windows."""
     manifest, engine = model.artifact.manifest, model.engine
     assert isinstance(engine, CpuEngine)
@@ -119,7 +121,7 @@ def stages(model: judge.LoadedModel, ring: Ring, kept: Sequence[Any], clock: Clo
         clock("- invoke", interpreter.invoke)
         raw = clock("- get", lambda: interpreter.get_tensor(output.index))
         scores = clock("- dequantise", lambda: bound.floats(raw))
-        clock("- label", lambda: judge.label_of(scores, manifest))
+        clock("- label", lambda: label_of(scores, manifest))
 
         def bare() -> None:
             for index, array in ready:
@@ -144,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "window_path.json")
     args = parser.parse_args(argv)
     load_before = rig.load()
-    model = judge.load_models(judge.shipped_models(), [args.model])[args.model]
+    model = load_models(shipped_models(), [args.model])[args.model]
     ring, beats = patient(args.seconds)
     clock = Clock()
     for _ in range(args.rounds):

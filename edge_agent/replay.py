@@ -14,7 +14,8 @@ from edge_agent.alarms.limits import AlarmLimits
 from edge_agent.clock import RecordedClock
 from edge_agent.config import StreamConfig
 from edge_agent.errors import SourceBroken
-from edge_agent.inference.judge import Judge, by_default
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import by_default
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.outputs.annotations import AnnotationWriter

@@ -14,7 +14,8 @@ from edge_agent import events
 from edge_agent.clock import LiveClock, RecordedClock
 from edge_agent.config import AlarmLimits, FileSource, SimulatedSource, StreamConfig
 from edge_agent.errors import EdgeAgentError, SourceBroken, SourceError, SourceLost
-from edge_agent.inference.judge import Judge, by_default
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import by_default
 from edge_agent.inference.manifest import Manifest
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window

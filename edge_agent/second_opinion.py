@@ -13,7 +13,7 @@ from edge_agent.alarms.combiner import combiner_of
 from edge_agent.alarms.opinion import Combiner
 from edge_agent.clock import StreamClock
 from edge_agent.errors import EdgeAgentError, RequestError
-from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.pipeline import AHEAD_S, OPINION_WITHIN_S, Pipeline
 
 ARGUMENTS = {"stream", "kind", "time", "sample"}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from edge_agent.bench.journeys import Journey, signals
-from edge_agent.inference.judge import by_default, load_models, shipped_models
+from edge_agent.inference.loaded import by_default, load_models, shipped_models
 from edge_agent.process import collecting
 from edge_agent.process.collecting import AT_LEAST_EVERY_S, GROWN, LOOK_S, Searches
 

@@ -14,7 +14,8 @@ import numpy as np
 
 from edge_agent import events
 from edge_agent.config import SimulatedSource, StreamConfig
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Samples
 from edge_agent.runner import StreamRunner
 from edge_agent.sources.open import open_source

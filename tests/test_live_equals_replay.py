@@ -18,7 +18,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Block, Samples
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.sources.base import Signal, StreamInfo, guess_kind

@@ -18,7 +18,7 @@ from edge_agent.commands import models_shown
 from edge_agent.config import load as load_config
 from edge_agent.errors import ConfigError
 from edge_agent.inference.installed import signature
-from edge_agent.inference.judge import model_names, shipped_models
+from edge_agent.inference.loaded import model_names, shipped_models
 from tests.inference.tiny import GOLDEN, manifest, packed, write
 
 

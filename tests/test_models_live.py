@@ -23,7 +23,7 @@ from edge_agent.inference.artifact import load
 from edge_agent.inference.installed import signature
 from edge_agent.inference.installed.archive import opened
 from edge_agent.inference.installed.store import Store
-from edge_agent.inference.judge import by_default, load_models, shipped_models
+from edge_agent.inference.loaded import by_default, load_models, shipped_models
 from edge_agent.inference.manifest import Manifest
 from edge_agent.journey import Block, Window
 from edge_agent.pipeline import Pipeline

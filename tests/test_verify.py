@@ -15,7 +15,7 @@ from edge_agent.cli import main
 from edge_agent.clock import RecordedClock
 from edge_agent.errors import RequestError, SourceError
 from edge_agent.inference.artifact import load, open_engine, verify
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.pipeline import OPINION_WITHIN_S
 from edge_agent.second_opinion import _sample
 from edge_agent.verify import Question, Unanswered, read_questions

@@ -11,7 +11,8 @@ from edge_agent.bench.windows import SINUS
 from edge_agent.clock import LiveClock
 from edge_agent.config import AlarmLimits
 from edge_agent.events import Event
-from edge_agent.inference.judge import Judge, LoadedModel
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.journey import Block, Samples
 from edge_agent.pipeline import Pipeline
 from edge_agent.sources import raw_blocks

@@ -20,7 +20,7 @@ from edge_agent.config import InferenceConfig
 from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.hardware import Hardware
 from edge_agent.inference.engine import find_runtime
-from edge_agent.inference.judge import LoadedModel, by_default, load_models, model_names, shipped_models
+from edge_agent.inference.loaded import LoadedModel, by_default, load_models, model_names, shipped_models
 
 OF_A_MODEL: tuple[Scenario, ...] = ("single", "paced", "multi", "accuracy", "soak")
 OF_THE_AGENT: tuple[Scenario, ...] = ("streams", "pipeline")

@@ -15,7 +15,8 @@ from edge_agent.errors import ArtifactError
 from edge_agent.inference.artifact import Artifact
 from edge_agent.inference.engine import Engine
 from edge_agent.inference.feeder import Pending, feeders_of
-from edge_agent.inference.judge import Judge, LoadedModel
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.journey import Samples, Verdict
 from edge_agent.shown import plain
 from edge_agent.signal.ring import Ring

@@ -24,7 +24,7 @@ from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.asked_for import missing
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
 from edge_agent.inference.installed.live import wanted_names
-from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.outputs import sinks
 from edge_agent.signal.detectors import make_detector
 from edge_agent.sources.open import try_source

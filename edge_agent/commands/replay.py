@@ -63,7 +63,8 @@ def _speed(text: str) -> float | None:
 def run(arguments: argparse.Namespace) -> int:
     from edge_agent import config
     from edge_agent.inference.installed.catalogue import Catalogue, open_first
-    from edge_agent.inference.judge import Judge, default_names, load_models, shipped_models
+    from edge_agent.inference.judge import Judge
+    from edge_agent.inference.loaded import default_names, load_models, shipped_models
     from edge_agent.replay import Settings, Summary, distinct, replay
 
     if not arguments.records and arguments.verify is None:

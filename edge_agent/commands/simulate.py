@@ -95,6 +95,7 @@ def _port(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     from edge_agent.sources.emulated_port import EmulatedPort
     from edge_agent.sources.line_faults import Faults
     from edge_agent.sources.open import load_script
+    from edge_agent.sources.simulated.patient import CHANNELS
 
     if arguments.board is None:
         raise SourceError("which board?", remedy="--board NAME; edge-agent simulate --list names them")
@@ -103,7 +104,7 @@ def _port(arguments: argparse.Namespace) -> tuple[Any, dict[str, Any]]:
     speed = None if arguments.speed == "max" else _speed(arguments.speed)
     name = arguments.script
     source = SimulatedSource(type="simulated", script=name if name in ("demo", "sinus") else Path(name))
-    script = load_script(source)
+    script = load_script(source, CHANNELS)
     try:
         given = {key: getattr(arguments, key) for key in ("fs", "gain", "inputs", "ecg", "ecg_mv")}
         options = options_for(arguments.board, **given)

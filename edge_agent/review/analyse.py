@@ -20,7 +20,7 @@ from edge_agent import events
 from edge_agent.config import InferenceConfig
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference import manifest
-from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.inference.manifest import SignalInput
 from edge_agent.journey import Block
 from edge_agent.replay import BLOCK_S, Settings, open_for_replay, run_blocks, stream_name

@@ -16,7 +16,7 @@ from edge_agent.bench.cli import _with_command, main
 from edge_agent.bench.files import read
 from edge_agent.bench.rig import cpu_s
 from edge_agent.bench.run import Plan
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from tests.bench.test_reports import checked
 from tests.spine import wait_for
 

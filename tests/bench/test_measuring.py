@@ -14,7 +14,7 @@ from edge_agent.bench import stages
 from edge_agent.bench.distribution import Series, agreement, distribution, read_histogram, spread
 from edge_agent.bench.method import SEGMENTS, Contender, Method, Session, in_turns
 from edge_agent.bench.report import Segment
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.inference.loaded import load_models, shipped_models
 
 MODEL = "ecg-beat-aami"
 

@@ -17,7 +17,7 @@ from edge_agent.bench import files, page, svg
 from edge_agent.bench.cli import main
 from edge_agent.bench.files import ReportError, read
 from edge_agent.bench.plots import Lines
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from tests.bench.made import OLD, report, result
 
 QUICK = ("--seconds", "0.02", "--calls", "5", "--warmup-seconds", "0.01", "--warmup-calls", "1", "--quiet")

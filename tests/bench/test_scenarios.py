@@ -29,7 +29,7 @@ from edge_agent.bench.windows import data_file, golden, read_data
 from edge_agent.errors import ArtifactError
 from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import load
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Samples
 from tests.bench.test_reports import checked
 

@@ -13,7 +13,7 @@ from edge_agent.bench.variants import variants
 from edge_agent.config import InferenceConfig
 from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import load
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from tests.bench.test_reports import checked
 from tests.tpu.conftest import plan, standin  # noqa: F401  # fixtures
 from tests.tpu.stand import Plan, children, settings, with_file

@@ -16,7 +16,8 @@ import pytest
 from edge_agent import config, events
 from edge_agent.config import SimulatedSource, StreamConfig
 from edge_agent.errors import ConfigError, EngineError
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Samples
 from edge_agent.outputs.outbox import Bounds, Outbox, Parcel
 from edge_agent.runner import StreamRunner

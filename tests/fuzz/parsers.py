@@ -31,7 +31,7 @@ from edge_agent.config import FileSource, StreamConfig
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference import artifact
 from edge_agent.inference.installed import archive, signature
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.inference.tflite import file as tflite
 from edge_agent.outputs import requests
 from edge_agent.sources import lines, raw_blocks
@@ -324,7 +324,7 @@ def parsers() -> dict[str, Parser]:
         *(_board(name) for name in registry.NAMES),
         Parser("raw-info", raw_blocks.decode_info, (raw_blocks.BadBlock,), (raw_blocks.encode_info(INFO),)),
         Parser("raw-block", _raw_block, (raw_blocks.BadBlock,), _block_seeds()),
-        Parser("request", requests._parse, (EdgeAgentError,), (b'{"stream":"bed1","kind":"asystole","seconds":60}',)),
+        Parser("request", requests._parse, (EdgeAgentError,), (b'{"stream":"bed1","kind":"asystole","seconds":60}', b'{"limits":{"pause_s":2,"off":[]},"transaction":"1"}')),
         Parser("config", _config, (EdgeAgentError,), ((ROOT / "config" / "edge-agent.toml").read_bytes(), CONFIG, CONFIG), slow=True),
         Parser("script", _script, (ValueError,), (b'[[episodes]]\nrhythm = "sinus"\nduration_s = 30\n',)),
         Parser("manifest", lambda data: artifact.parse_manifest(data, "m"), (EdgeAgentError,), (manifest,)),

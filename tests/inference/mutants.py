@@ -12,7 +12,7 @@ import numpy as np
 
 from edge_agent.errors import ArtifactError
 from edge_agent.inference.engine import find_runtime
-from edge_agent.inference.judge import model_names, shipped_models
+from edge_agent.inference.loaded import model_names, shipped_models
 from edge_agent.inference.tflite.vet import vetted
 from tests.inference.tiny import TINY
 

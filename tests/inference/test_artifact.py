@@ -18,7 +18,7 @@ from edge_agent import __version__
 from edge_agent.errors import ArtifactError
 from edge_agent.inference import artifact as artifact_module
 from edge_agent.inference.artifact import load, most_tolerance, open_engine, verify
-from edge_agent.inference.judge import load_models, shipped_models
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.inference.manifest import Manifest
 from tests.inference.tiny import GOLDEN, TINY, Tensor, joining, manifest, packed, write
 

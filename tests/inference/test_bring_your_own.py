@@ -13,7 +13,8 @@ import pytest
 from edge_agent import events
 from edge_agent.cli import main
 from edge_agent.inference.artifact import load, open_engine, verify
-from edge_agent.inference.judge import Judge, LoadedModel
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient

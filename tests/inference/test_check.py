@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.inference.judge import model_names, shipped_models
+from edge_agent.inference.loaded import model_names, shipped_models
 from edge_agent.inference.tflite.check import examine
 from edge_agent.inference.tflite.file import TfliteError
 from tests.inference.made import G, Op, T, compiled_part, custom_options, executable, package, tflite

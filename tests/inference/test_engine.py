@@ -17,7 +17,7 @@ from edge_agent.errors import ArtifactError, EngineError
 from edge_agent.inference import engine
 from edge_agent.inference.engine import CpuEngine, find_runtime, quantise
 from edge_agent.inference.engine import Tensor as EngineTensor
-from edge_agent.inference.judge import by_default, default_names, load_models, model_names, shipped_models
+from edge_agent.inference.loaded import by_default, default_names, load_models, model_names, shipped_models
 from edge_agent.journey import Samples
 from tests.inference.tiny import Tensor, dense, joining
 

@@ -15,7 +15,8 @@ from edge_agent.clock import RecordedClock
 from edge_agent.config import AlarmLimits
 from edge_agent.inference.artifact import Artifact
 from edge_agent.inference.feeder import Feeder
-from edge_agent.inference.judge import Judge, LoadedModel
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.inference.manifest import Manifest
 from edge_agent.items import Tick
 from edge_agent.journey import Block, Samples, Window

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from edge_agent.errors import EngineError
 from edge_agent.inference.artifact import Artifact, load
-from edge_agent.inference.judge import Judge, LoadedModel, label_of, softmax
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.labels import label_of, softmax
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.inference.manifest import Manifest
 from edge_agent.journey import Samples, Window
 from tests.inference.tiny import manifest, write

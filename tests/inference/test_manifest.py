@@ -17,7 +17,8 @@ from edge_agent.config import AlarmLimits
 from edge_agent.errors import ArtifactError
 from edge_agent.inference.artifact import load, open_engine, parse_manifest
 from edge_agent.inference.feeder import Feeder, feeders_of
-from edge_agent.inference.judge import label_of, model_names, shipped_models
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import model_names, shipped_models
 from edge_agent.inference.manifest import Manifest
 from edge_agent.journey import Block, Window
 from edge_agent.pipeline import Pipeline

@@ -193,7 +193,7 @@ def test_without_the_package_it_is_said_what_to_install(
 def test_nothing_is_imported_where_nobody_asks() -> None:
     """The start must not pay for what it does not use."""
     code = (
-        "import sys; from edge_agent.daemon import Daemon; from edge_agent.inference.judge import *;"
+        "import sys; from edge_agent.daemon import Daemon; from edge_agent.inference.loaded import *;"
         "load_models(shipped_models(), ['ecg-af-rr']); print('cryptography' in sys.modules, 'zipfile' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

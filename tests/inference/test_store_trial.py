@@ -19,7 +19,8 @@ from edge_agent.inference.installed.archive import opened
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
 from edge_agent.inference.installed.live import LiveModels
 from edge_agent.inference.installed.trial import Limits
-from edge_agent.inference.judge import Judge, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.journey import Samples, Window
 from tests.inference.tiny import GOLDEN, STRANGER, manifest, packed, write
 

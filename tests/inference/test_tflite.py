@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import ArtifactError
-from edge_agent.inference.judge import model_names, shipped_models
+from edge_agent.inference.loaded import model_names, shipped_models
 from edge_agent.inference.tflite import vet
 from edge_agent.inference.tflite.file import TYPES, TfliteError, read
 from edge_agent.inference.tflite.operators import CUSTOM, NAMES

@@ -14,7 +14,7 @@ import pytest
 from edge_agent import events
 from edge_agent.annotation_files import mit
 from edge_agent.config import InferenceConfig, RecorderConfig
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.journey import Block
 from edge_agent.outputs.mit_annotations import Annotation, Encoder
 from edge_agent.outputs.recorder import Recorder

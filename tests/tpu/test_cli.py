@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.inference.tpu import command as tpu_cli
 from edge_agent.inference.tpu import devices
 from tests.tpu.stand import Plan, nothing_left, usb, with_file

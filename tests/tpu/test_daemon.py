@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks import tpu_faults
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from tests.spine import base_config, listening, running_agent, running_broker, simulated, wait_for
 from tests.tpu.stand import ABORT, FAIL, Plan, children, with_file
 

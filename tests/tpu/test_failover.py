@@ -14,7 +14,7 @@ import pytest
 
 from edge_agent.config import InferenceConfig
 from edge_agent.inference.artifact import load
-from edge_agent.inference.judge import LoadedModel, shipped_models
+from edge_agent.inference.loaded import LoadedModel, shipped_models
 from edge_agent.inference.tpu import supervisor as tpu_supervisor
 from edge_agent.inference.tpu.choice import measure
 from edge_agent.inference.tpu.engines import NO_FILE, Engines

@@ -9,7 +9,7 @@ import pytest
 
 from edge_agent.config import InferenceConfig
 from edge_agent.inference.artifact import Artifact, load
-from edge_agent.inference.judge import LoadedModel, shipped_models
+from edge_agent.inference.loaded import LoadedModel, shipped_models
 from edge_agent.inference.tpu.engines import Engines
 from edge_agent.inference.tpu.failover import FailoverEngine
 from tests.inference import tiny

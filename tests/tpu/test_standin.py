@@ -16,7 +16,7 @@ import pytest
 from edge_agent.errors import ArtifactError
 from edge_agent.inference import engine
 from edge_agent.inference.artifact import Artifact, load, open_engine, verify
-from edge_agent.inference.judge import model_names, shipped_models
+from edge_agent.inference.loaded import model_names, shipped_models
 from edge_agent.inference.tpu import child as tpu_child
 from edge_agent.inference.tpu.devices import find_library
 from edge_agent.inference.tpu.failover import RemoteEngine

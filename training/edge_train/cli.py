@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import signal
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a log shall have an epoch's line when the epoch is over
+        sys.stdout.reconfigure(line_buffering=True)
     before = signal.signal(signal.SIGTERM, _interrupt)  # ended like Ctrl-C: what is half done is taken away
     try:
         arguments.run(arguments)

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.judge import LoadedModel, label_of, load_models
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import LoadedModel, load_models
 from edge_train.arrays import Floats, Ints
 from edge_train.data import windows
 from edge_train.data.windows import Windows

@@ -258,7 +258,7 @@ def test_from_segments_to_the_daemons_verdict(tmp_path: Path) -> None:
     from edge_train.packing.export import representative_windows, to_int8
     from edge_train.packing.pack import pack
 
-    from edge_agent.inference.judge import load_models
+    from edge_agent.inference.loaded import load_models
 
     rng = np.random.default_rng(0)
     split = windows.Split(

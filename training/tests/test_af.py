@@ -18,7 +18,8 @@ from edge_train.errors import DataError
 
 from edge_agent.alarms.rhythm import ENTER, LEAVE, cosen
 from edge_agent.inference.feeder import Feeder
-from edge_agent.inference.judge import Judge, load_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models
 from edge_agent.journey import Window
 from edge_agent.signal.ring import Ring
 

@@ -13,7 +13,8 @@ from edge_train.af import ten_seconds as af_10s
 from edge_train.arrays import Floats
 from edge_train.data.mitdb import read_record
 
-from edge_agent.inference.judge import label_of, shipped_models
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import shipped_models
 
 MINUTES = 6
 

@@ -20,7 +20,7 @@ from edge_train.packing import export
 from edge_train.packing.pack import pack
 
 from edge_agent.inference.artifact import load, open_engine
-from edge_agent.inference.judge import load_models
+from edge_agent.inference.loaded import load_models
 
 PLAN = beats.Plan(
     members=2, filters=(4, 6, 8), dense=8, context=4, experts=2, expert=(8, 4), epochs=3, batch=16, rate=5e-3, mixing=0.0,

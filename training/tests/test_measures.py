@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from edge_train.measuring import measures, metrics
 
-from edge_agent.inference.judge import label_of
+from edge_agent.inference.labels import label_of
 from edge_agent.inference.manifest import Output
 
 RNG = np.random.default_rng(7)

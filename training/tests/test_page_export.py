@@ -11,7 +11,7 @@ from edge_train.errors import DataError
 from edge_train.finetuning import corrections
 
 from edge_agent.inference.artifact import load
-from edge_agent.inference.judge import shipped_models
+from edge_agent.inference.loaded import shipped_models
 from edge_agent.inference.manifest import Manifest
 from edge_agent.outputs.mit_annotations import Annotation
 from edge_agent.outputs.segment import Place, Segment

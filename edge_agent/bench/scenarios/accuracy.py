@@ -23,7 +23,7 @@ from edge_agent.bench.variants import Variant
 from edge_agent.bench.windows import DataSet, Inputs, golden, read_data
 from edge_agent.hardware import Hardware
 from edge_agent.inference.artifact import Artifact
-from edge_agent.inference.judge import label_of
+from edge_agent.inference.labels import label_of
 from edge_agent.journey import Samples
 
 

@@ -23,7 +23,7 @@ from edge_agent.bench.report import Load, Result, StreamsFigures
 from edge_agent.bench.scenarios.common import Run
 from edge_agent.bench.stages import StageClock, taken_apart
 from edge_agent.hardware import Hardware
-from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.journey import Samples
 from edge_agent.process.collecting import settled
 

@@ -23,7 +23,7 @@ from edge_agent.inference.installed.signature import Policy
 from edge_agent.inference.installed.state import STATE
 from edge_agent.inference.installed.store import LOCK_WAIT_S, Store, Underneath
 from edge_agent.inference.installed.trial import Limits, Trial
-from edge_agent.inference.judge import LoadedModel, model_names, shipped_models
+from edge_agent.inference.loaded import LoadedModel, model_names, shipped_models
 from edge_agent.inference.settings import InferenceConfig
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,8 @@ from edge_agent import events
 from edge_agent.errors import ArtifactError, EdgeAgentError, OutputError
 from edge_agent.inference.asked_for import unmet
 from edge_agent.inference.installed.catalogue import Catalogue, Opened, OpenEngine, open_live, pause
-from edge_agent.inference.judge import Judge, LoadedModel, model_names
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import LoadedModel, model_names
 from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu.engines import Engines, backend_of
 

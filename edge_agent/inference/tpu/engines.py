@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from edge_agent import events
 from edge_agent.inference.artifact import Artifact, open_engine
 from edge_agent.inference.engine import Engine
-from edge_agent.inference.judge import LoadedModel
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.inference.manifest import COMPILED_FILE
 from edge_agent.inference.settings import InferenceConfig
 from edge_agent.inference.tpu.failover import FailoverEngine

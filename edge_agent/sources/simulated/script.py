@@ -219,6 +219,8 @@ def _episode_from_dict(number: int, item: object) -> Episode:
     values: dict[str, Any] = {}
     for key, value in item.items():
         values[key] = _typed(f"{where}: {key}", key, value)
+    if "noise" in values and "snr_db" not in values:
+        raise ValueError(f"{where}: noise without snr_db would be none at all; add one, 12 or so (dB)")
     if "name" not in values:
         values["name"] = values.get("rhythm", "sinus rhythm")
     try:
@@ -256,6 +258,8 @@ def script_to_dict(script: Script) -> dict[str, Any]:
         for name, field in _FIELDS.items():
             value = getattr(episode, name)
             default = RHYTHM_RATES[episode.rhythm] if name == "rate_per_min" else field.default
+            if name == "noise" and episode.snr_db is None:  # kinds of nothing
+                continue
             if name == "name" or default is MISSING or value != default:
                 item[name] = sorted(value) if isinstance(value, frozenset) else value
                 if isinstance(value, tuple):

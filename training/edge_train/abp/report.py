@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.judge import LoadedModel, label_of, load_models
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import LoadedModel, load_models
 from edge_train.abp.cut import ANOMALOUS
 from edge_train.abp.measures import Marks, measure
 from edge_train.abp.segment import TASK

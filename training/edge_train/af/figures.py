@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_agent.inference.artifact import load, open_engine
-from edge_agent.inference.judge import LoadedModel, label_of
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.signal.qrs import make_qrs_detector
 from edge_agent.signal.rr import RrHistory
 from edge_train.af.courses import CLOCK_HZ, Course, courses, fifths, sequences

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_agent.inference.judge import LoadedModel, label_of
+from edge_agent.inference.labels import label_of
+from edge_agent.inference.loaded import LoadedModel
 from edge_agent.inference.manifest import Manifest
 from edge_train.arrays import Ints
 from edge_train.beats.cut import Asked, ask

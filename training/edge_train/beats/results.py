@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.judge import load_models
+from edge_agent.inference.loaded import load_models
 from edge_train.beats.evaluate import brief, evaluate, spread, through_engine, through_keras
 from edge_train.beats.model import load_fit
 from edge_train.data.mitdb import DS2, LABELS

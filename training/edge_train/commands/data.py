@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from edge_train.errors import DataError
-from edge_train.places import Places, add_places, places
+from edge_train.places import FETCHED, Places, add_places, places
 from edge_train.tasks import BEAT, TASKS, choose
 
 
@@ -48,7 +48,7 @@ def _get(arguments: argparse.Namespace) -> None:
     from edge_train.data.get import get
 
     where = places(arguments)
-    target = arguments.to or (where.shared or where.build / "public") / "data"
+    target = arguments.to or (where.shared or where.build / FETCHED) / "data"
     got = get(arguments.name, target / arguments.name, arguments.source, print)
     print(got.brief())
 

@@ -18,7 +18,7 @@ Table = NDArray[np.int64]
 
 
 def decide(scores: Floats, labels: Sequence[str], thresholds: Mapping[str, float]) -> Ints:
-    """Index of the label that the daemon would say (edge_agent.inference.judge.label_of): of those that reach their
+    """Index of the label that the daemon would say (edge_agent.inference.labels.label_of): of those that reach their
     threshold the best, the first of equals."""
     least = np.array([thresholds.get(label, 0.0) for label in labels], np.float32)
     allowed = np.where(scores >= least, scores, -np.inf)

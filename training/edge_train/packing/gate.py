@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from edge_agent.inference.engine import CpuEngine
-from edge_agent.inference.judge import softmax
+from edge_agent.inference.labels import softmax
 from edge_train.arrays import Floats, Ints
+from edge_train.counted import counted
 from edge_train.data.windows import Windows
 from edge_train.errors import DataError
 from edge_train.measuring import metrics
@@ -69,7 +70,7 @@ def engine_scores(tflite: bytes, windows: Windows, names: Sequence[str], labels:
     """Every window through the daemon's own engine."""
     ordered = [np.asarray(windows.inputs[name], np.float32) for name in names]
     engine = CpuEngine(tflite, [x.shape[1] for x in ordered], labels)
-    rows = [engine.invoke(tuple(x[i] for x in ordered)) for i in range(len(windows))]
+    rows = [engine.invoke(tuple(x[i] for x in ordered)) for i in counted("windows asked", range(len(windows)))]
     return np.array(rows, np.float32).reshape(len(rows), labels)
 
 
