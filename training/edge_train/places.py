@@ -18,9 +18,16 @@ HERE = Path(__file__).resolve().parents[1]
 """The folder training/ of a checkout."""
 
 
-def shared_folder(given: Path | None) -> Path:
-    """Where the public data lie: as told, else $EDGE_AGENT_SHARED, else ``shared`` beside the checkout."""
-    folder = given or Path(os.environ.get("EDGE_AGENT_SHARED", Path(__file__).resolve().parents[3] / "shared"))
+FETCHED = "public"
+"""In the build folder: where `edge-train data get` puts what it fetches."""
+
+
+def shared_folder(given: Path | None, build: Path = HERE / "build") -> Path:
+    """Where the public data lie: as told, else $EDGE_AGENT_SHARED, else ``shared`` beside the checkout, else what was fetched."""
+    told = given or os.environ.get("EDGE_AGENT_SHARED")
+    folder = Path(told) if told else Path(__file__).resolve().parents[3] / "shared"
+    if not told and not (folder / "data").is_dir() and (build / FETCHED / "data").is_dir():
+        folder = build / FETCHED
     if not (folder / "data").is_dir():
         raise DataError(f"{folder}: no folder 'data' there; give --shared DIR or set EDGE_AGENT_SHARED")
     return folder / "data"
@@ -36,7 +43,7 @@ class Places:
 
     def public(self) -> Path:
         """The public data: mitdb, cinc2017, ..."""
-        return shared_folder(self.shared)
+        return shared_folder(self.shared, self.build)
 
     def data(self, task: str) -> Path:
         return self.build / "data" / task
@@ -60,7 +67,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--shared",
         type=Path,
         metavar="DIR",
-        help="the public data: DIR/data (default: $EDGE_AGENT_SHARED or ../shared)",
+        help="the public data: DIR/data (default: $EDGE_AGENT_SHARED, ../shared, or what data get fetched)",
     )
     add(
         "--build",

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edge_train.arrays import Floats
+from edge_train.data.part import WHOLE
 from edge_train.data.windows import Split
 
 
@@ -53,8 +54,9 @@ class Task(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Input name to the shape that a net gives its row: (1, samples, 1) for a signal, (numbers,) for features."""
 
-    def prepare(self, data: Path, oracle: bool) -> Split:
-        """From the public data (the folder that holds mitdb, cinc2017, ...) to windows cut by the daemon's own code."""
+    def prepare(self, data: Path, oracle: bool, part: float = WHOLE) -> Split:
+        """From the public data (the folder that holds mitdb, cinc2017, ...) to windows cut by the daemon's own code; ``part`` of it,
+        every class and every set with its share."""
 
     def augment(self, inputs: Mapping[str, Floats], rng: np.random.Generator, strength: float) -> dict[str, Floats]:
         """Inputs (flat rows) as other patients or other recordings might have given them."""

@@ -59,7 +59,7 @@ class Toy:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"wave": (1, SAMPLES, 1)}
 
-    def prepare(self, data: Path, oracle: bool) -> Split:  # noqa: ARG002
+    def prepare(self, data: Path, oracle: bool, part: float = 1.0) -> Split:  # noqa: ARG002
         return split()
 
     def augment(self, inputs: Mapping[str, Floats], rng: np.random.Generator, strength: float) -> dict[str, Floats]:

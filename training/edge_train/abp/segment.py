@@ -31,6 +31,8 @@ from edge_train.abp.cut import (
 )
 from edge_train.abp.measures import flat, measure
 from edge_train.arrays import Floats, Ints
+from edge_train.counted import counted
+from edge_train.data.part import WHOLE, thinned, thinned_by
 from edge_train.data.windows import Split, Windows
 from edge_train.files import digest_of
 from edge_train.task import Plan
@@ -102,19 +104,19 @@ class AbpSegment:
             inputs, layers.Softmax(name="scores")(layers.Dense(len(self.labels), name="logits")(x)), name="lstm"
         )
 
-    def prepare(self, data: Path, oracle: bool) -> Split:  # noqa: ARG002
+    def prepare(self, data: Path, oracle: bool, part: float = WHOLE) -> Split:  # noqa: ARG002
         """``oracle`` changes nothing: there are no beats here."""
         folder = data / "challenge2015"
         alarms = lines.alarms(folder)
-        records = lines.names(folder)
+        records = thinned_by(lines.names(folder), part, set_of)
         rows = {name: Rows() for name in SETS}
-        for record in records:
+        for record in counted("records", records):
             where = set_of(record)
             line = lines.read(folder, record, alarms.get(record, False))
             clean = add_line(rows[where], line, STEP_S[where], weak=True)
             add_injected(rows[where], line, clean, _faults(where), EACH[where], _chance(record))
         for where, seeds in PATIENTS.items():
-            for seed in seeds:
+            for seed in counted(f"simulated patients, {where}", thinned(seeds, part)):
                 patient = simulated.simulate(seed, held_out=where == "test")
                 clean = add_simulated(rows[where], patient, 2.5)
                 add_injected(rows[where], patient, clean, _faults(where), SIMULATED_EACH[where], _chance(patient.name))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from edge_agent.signal.rr import LONGEST_RR_S, RrHistory
 from edge_train.arrays import Floats, Ints
+from edge_train.counted import counted
 from edge_train.errors import DataError
 
 CLOCK_HZ = 1000.0
@@ -106,7 +107,10 @@ def files(data: Path) -> list[Path]:
 
 
 def courses(data: Path) -> list[Course]:
-    return [read_vitaldb(path) if path.suffix == ".csv" else read_ltafdb(path) for path in files(data)]
+    return [
+        read_vitaldb(path) if path.suffix == ".csv" else read_ltafdb(path)
+        for path in counted("courses read", files(data))
+    ]
 
 
 def fifths(found: list[Course], seed: int = 0) -> dict[str, int]:

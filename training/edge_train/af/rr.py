@@ -16,6 +16,8 @@ import numpy as np
 from edge_train.af import simulated
 from edge_train.af.courses import CLOCK_HZ, Course, Sequences, courses, fifths, files, sequences
 from edge_train.arrays import Floats
+from edge_train.counted import counted
+from edge_train.data.part import WHOLE, thinned, thinned_by
 from edge_train.data.windows import SETS, Split, Windows, join
 from edge_train.files import digest_of
 from edge_train.measuring.metrics import two_thresholds
@@ -57,17 +59,18 @@ class AfRr:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"rr": (1, INTERVALS, 1)}
 
-    def prepare(self, data: Path, oracle: bool) -> Split:  # noqa: ARG002 (every task takes it)
+    def prepare(self, data: Path, oracle: bool, part: float = WHOLE) -> Split:  # noqa: ARG002 (every task takes it)
         """``oracle`` changes nothing: there are annotated beats only, the detector's mistakes are simulated."""
-        found = courses(data)
-        dealt = fifths(found)
+        every = courses(data)
+        dealt = fifths(every)
+        found = thinned_by(every, part, lambda one: (dealt[one.patient], one.has_fibrillation))
         parts: dict[str, list[Windows]] = {name: [] for name in SETS}
-        for course in found:
+        for course in counted("courses cut", found):
             fifth = dealt[course.patient]
             made = sequences(course, INTERVALS, TRAIN_STRIDE[course.patient.split("-")[0]])
             target = {TEST_FIFTH: "test", VALIDATION_FIFTH: "validation"}.get(fifth, "train")
             parts[target].append(_windows(course, made))
-        parts["train"].append(_simulated(np.random.default_rng(0)))
+        parts["train"].append(_simulated(np.random.default_rng(0), part))
         facts = {
             "data": "VitalDB arrhythmia annotations, LTAFDB annotations, simulated rhythms (training only)",
             "sources": digest_of(files(data)),
@@ -154,12 +157,12 @@ def _windows(course: Course, made: Sequences) -> Windows:
     )
 
 
-def _simulated(rng: np.random.Generator) -> Windows:
+def _simulated(rng: np.random.Generator, part: float) -> Windows:
     parts = []
     for label, (name, make) in enumerate(
         (("N", simulated.without_fibrillation), ("AFIB", simulated.with_fibrillation))
     ):
-        n = SIMULATED_PATIENTS[name] * SIMULATED_WINDOWS
+        n = len(thinned(range(SIMULATED_PATIENTS[name]), part)) * SIMULATED_WINDOWS
         group = [f"simulated-{name}-{i // SIMULATED_WINDOWS}" for i in range(n)]
         parts.append(
             Windows(

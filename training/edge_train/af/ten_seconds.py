@@ -15,6 +15,8 @@ import numpy as np
 from edge_agent.signal.windows import Cutter
 from edge_train.af.strips import CODES, cut, files, folds, labels, read
 from edge_train.arrays import Floats
+from edge_train.counted import counted
+from edge_train.data.part import WHOLE, thinned_by
 from edge_train.data.windows import Split, Windows
 from edge_train.files import digest_of
 from edge_train.task import Plan
@@ -55,11 +57,20 @@ class Af10s:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"ecg": (1, SAMPLES, 1)}
 
-    def prepare(self, data: Path, oracle: bool, fold: int = TEST_FOLD) -> Split:  # noqa: ARG002 (every task takes it)
+    def prepare(
+        self,
+        data: Path,
+        oracle: bool,  # noqa: ARG002 (every task takes it)
+        part: float = WHOLE,
+        fold: int = TEST_FOLD,
+    ) -> Split:
         """``oracle`` changes nothing: no beats are asked for. ``fold`` is the test's."""
         found = labels(data)
         parts = by_set(found, fold)
-        made = {name: _windows(data, names, found) for name, names in parts.items()}
+        made = {
+            name: _windows(data, thinned_by(names, part, found.__getitem__), found, name)
+            for name, names in parts.items()
+        }
         facts = {
             "data": "PhysioNet/CinC Challenge 2017, a quarter of it",
             "sources": digest_of(files(data)),
@@ -137,9 +148,9 @@ def by_set(found: Mapping[str, int], fold: int) -> dict[str, list[str]]:
     }
 
 
-def _windows(data: Path, names: list[str], found: Mapping[str, int]) -> Windows:
+def _windows(data: Path, names: list[str], found: Mapping[str, int], title: str) -> Windows:
     rows, label, group, where = [], [], [], []
-    for name in names:
+    for name in counted(title, names):
         strip = read(data, name, found[name])
         windows, ends = cut(strip, cutter(strip.fs), STRIDE_S)
         if not ends.size:

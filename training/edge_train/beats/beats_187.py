@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from edge_agent.signal.windows import Cutter
 from edge_train.arrays import Floats, Ints
 from edge_train.beats.positions import matched_beats
+from edge_train.counted import counted
 from edge_train.data.mitdb import DS1, DS2, LABELS, Record, read_record
+from edge_train.data.part import WHOLE, thinned_by
 from edge_train.data.windows import Split, Windows, join
 from edge_train.errors import DataError
 from edge_train.files import digest_of
@@ -110,17 +112,18 @@ class Beats187:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         return {"beat": (1, SAMPLES, 1)}
 
-    def prepare(self, data: Path, oracle: bool) -> Split:
+    def prepare(self, data: Path, oracle: bool, part: float = WHOLE) -> Split:
         folder = data / "mitdb"
         if not folder.is_dir():
             raise DataError(f"{folder}: not there; run: edge-train data get mitdb, or give --shared")
         names = sorted([*DS1, *DS2, *PACED])
         parts = []
-        for name in names:
+        for name in counted("records", names):
             record = read_record(folder, name)
             at, label = matched_beats(record, oracle)
             parts.append(cut_beats(record, at, label))
         whole = join(parts)
+        whole = whole.pick(np.array(thinned_by(range(len(whole)), part, lambda i: int(whole.label[i])), np.int64))
         sources = digest_of([path for name in names for path in folder.glob(f"{name}.*")])
         return self._split(
             whole, None, {"data": "mitdb", "sources": sources, "positions": "reference" if oracle else "own detector"}

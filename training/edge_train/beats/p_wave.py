@@ -27,7 +27,9 @@ from edge_train.beats.drawing import Smoothed, by_root, draw, rate_at
 from edge_train.beats.inputs import P_COLUMNS, RR_FEATURES, feeding
 from edge_train.beats.nets import CLIPS, Plan, p_net
 from edge_train.beats.positions import own_beats
+from edge_train.counted import counted
 from edge_train.data.mitdb import Record
+from edge_train.data.part import WHOLE, thinned, thinned_by
 from edge_train.errors import DataError
 
 FILE = "unlabelled.npz"
@@ -65,15 +67,15 @@ def files(shared: Path) -> list[Path]:
     return [path for each in found for path in each.parent.glob(f"{each.stem}.*")] + [strips / "REFERENCE.csv"]
 
 
-def read(shared: Path) -> Unlabelled:
+def read(shared: Path, part: float = WHOLE) -> Unlabelled:
     """cinc2017 without its noisy strips, and challenge2015's lead II (the first where there is none)."""
-    parts = [part for record in _records(shared) if (part := _beats(*record)) is not None]
+    parts = [made for record in _records(shared, part) if (made := _beats(*record)) is not None]
     if not parts:
         raise DataError(f"{shared}: cinc2017 and challenge2015 hold no beats")
-    return Unlabelled(*(np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Unlabelled)))
+    return Unlabelled(*(np.concatenate([getattr(one, each.name) for one in parts]) for each in fields(Unlabelled)))
 
 
-def _records(shared: Path) -> Iterator[tuple[Floats, float, str, str]]:
+def _records(shared: Path, part: float) -> Iterator[tuple[Floats, float, str, str]]:
     import wfdb
 
     def signals(path: Path) -> Any:
@@ -84,13 +86,14 @@ def _records(shared: Path) -> Iterator[tuple[Floats, float, str, str]]:
 
     strips, icu = shared / "cinc2017", shared / "challenge2015"
     with (strips / "REFERENCE.csv").open(newline="") as handle:
-        for name, kind in csv.reader(handle):
-            path = strips / f"{name}.hea"
-            if kind != "~" and path.is_file():
-                record = signals(path)
-                rhythm = kind if kind in (SINUS, FIBRILLATION) else UNKNOWN
-                yield record.p_signal[:, 0], float(record.fs), f"cinc{name}", rhythm
-    for path in sorted(icu.glob("*.hea")):
+        wanted = [
+            (name, kind) for name, kind in csv.reader(handle) if kind != "~" and (strips / f"{name}.hea").is_file()
+        ]
+    for name, kind in counted("strips without labels", thinned_by(wanted, part, lambda one: one[1])):
+        record = signals(strips / f"{name}.hea")
+        rhythm = kind if kind in (SINUS, FIBRILLATION) else UNKNOWN
+        yield record.p_signal[:, 0], float(record.fs), f"cinc{name}", rhythm
+    for path in counted("records without labels", thinned(sorted(icu.glob("*.hea")), part)):
         record = signals(path)
         lead = record.sig_name.index("II") if "II" in record.sig_name else 0
         yield record.p_signal[:, lead], float(record.fs), f"icu{path.stem}", UNKNOWN

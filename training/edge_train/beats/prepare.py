@@ -14,7 +14,9 @@ from edge_train.beats import augment, p_wave
 from edge_train.beats.cut import SIMULATED, Beats, cut_beats, join, require_classes
 from edge_train.beats.inputs import INPUTS
 from edge_train.beats.vitaldb import RrBeats, read_vitaldb
+from edge_train.counted import counted
 from edge_train.data.mitdb import DS2, FOLDS, LABELS, TRAIN, check_split, read_record
+from edge_train.data.part import WHOLE, thinned
 from edge_train.errors import DataError
 from edge_train.files import digest_of, prepared_facts
 
@@ -22,36 +24,46 @@ FILES = ("mitdb.npz", "vitaldb.npz", p_wave.FILE)
 COPIES = 6
 """Changed copies of every record: every second with stretches of faster rhythm."""
 SIMULATED_PATIENTS = range(1000, 1040)
+WHENCE = (
+    "edge-train data get mitdb",
+    "fitting wants the annotations of the VitalDB Arrhythmia Database; fine-tuning does without prepared beats",
+)
 
 
-def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dict[str, Any]:
-    """Everything that training needs, as files in ``out``; DS2 is not read here at all."""
+def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False, part: float = WHOLE) -> dict[str, Any]:
+    """Everything that training needs, as files in ``out``; DS2 is not read here at all. Of ``part`` DS1's own beats are all, since
+    some classes have few; what stands beside them is thinned."""
     check_split(TRAIN, DS2)
     mitdb, vitaldb = shared / "mitdb", shared / "vitaldb_arr" / "Annotation_Files_250907"
     for folder in (mitdb, vitaldb):
         if not folder.is_dir():
-            raise DataError(f"{folder}: not there; it is needed (see {shared / 'README.md'})")
+            raise DataError(f"{folder}: not there; it is needed", remedy=WHENCE[folder == vitaldb])
     cases = sorted(vitaldb.glob("*.csv"))
     if not cases:
         raise DataError(f"{vitaldb}: holds no annotation files")
     unlabelled = p_wave.files(shared)
     out.mkdir(parents=True, exist_ok=True)
-    p_wave.store(p_wave.read(shared), out)
+    p_wave.store(p_wave.read(shared, part), out)
     parts = []
-    for name in TRAIN:
+    copies = len(thinned(range(COPIES), part))
+    for name in counted("records", TRAIN):
         record = read_record(mitdb, name)
         leads = range(record.signals.shape[0])
         parts.append(cut_beats(record, *leads, oracle=oracle))
-        for copy in range(1, COPIES + 1):
+        for copy in range(1, copies + 1):
             rng = np.random.default_rng([seed, copy, int(name)])
             parts.append(
                 cut_beats(augment.changed(record, rng, faster=copy % 2 == 1), *leads, copy=copy, oracle=oracle)
             )
     require_classes(join(parts).label, LABELS, "DS1")
-    parts += [cut_beats(augment.simulated(patient), 0, copy=SIMULATED, oracle=oracle) for patient in SIMULATED_PATIENTS]
+    parts += [
+        cut_beats(augment.simulated(patient), 0, copy=SIMULATED, oracle=oracle)
+        for patient in counted("simulated patients", thinned(SIMULATED_PATIENTS, part))
+    ]
     beats = join(parts)
     rng = np.random.default_rng(seed)
-    rr = [read_vitaldb(case, worse) for case in cases for worse in (None, rng)]
+    chosen = thinned(cases, part)
+    rr = [read_vitaldb(case, worse) for case in counted("cases of VitalDB", chosen) for worse in (None, rng)]
     np.savez(out / "mitdb.npz", **{part.name: getattr(beats, part.name) for part in fields(beats)})
     joined: dict[str, Any] = {
         part.name: np.concatenate([getattr(each, part.name) for each in rr]) for part in fields(RrBeats)
@@ -67,6 +79,7 @@ def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False) -> dic
         "digest": digest_of(out / name for name in FILES),
         "seed": seed,
         "oracle": oracle,
+        **({"part": part} if part < WHOLE else {}),
         "beats": {label: int(((beats.label == i) & (beats.copy == 0)).sum()) for i, label in enumerate(LABELS)},
     }
     (out / "data.json").write_text(json.dumps(facts, indent=1) + "\n")

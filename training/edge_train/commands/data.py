@@ -32,6 +32,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     prepare.add_argument("name", metavar="NAME", help=f"{', '.join((BEAT, *TASKS))}, or csv")
     prepare.add_argument("file", metavar="FILE", nargs="?", type=Path, help="of csv: the file")
     prepare.add_argument("--oracle", action="store_true", help="the reference's beat positions, not the own detector's")
+    prepare.add_argument(
+        "--part",
+        type=float,
+        default=1.0,
+        metavar="SHARE",
+        help="0.1: about a tenth of the data, every class with its share; to see the way through, pack ships nothing made of it",
+    )
     prepare.add_argument("--csv", action="store_true", help="write CSV files beside the .npz")
     prepare.add_argument(
         "--from", dest="source", type=Path, metavar="DIR", help="of beats-187: the folder of mitbih_*.csv"
@@ -54,14 +61,18 @@ def _get(arguments: argparse.Namespace) -> None:
 
 
 def _prepare(arguments: argparse.Namespace) -> None:
-    where = places(arguments)
+    where, part = places(arguments), arguments.part
+    if not 0 < part <= 1:
+        raise DataError(f"--part {part:g}: a share of the data is above 0, and 1 at most")
+    if part < 1 and (arguments.source is not None or arguments.name == "csv"):
+        raise DataError("--part is of public data; --from and csv are taken whole")
     if arguments.name == "csv":
         _unlabelled(arguments, where)
         return
     found = choose(arguments.name)
     folder = where.data(found.name)
     if found.task is None:
-        _beats(where, folder, arguments.oracle, arguments.csv)
+        _beats(where, folder, arguments.oracle, part, arguments.csv)
         return
     from edge_train.data import windows
 
@@ -71,7 +82,9 @@ def _prepare(arguments: argparse.Namespace) -> None:
             raise DataError(f"{found.name}: --from is for beats-187; use --shared")
         split = prepare_from(arguments.source)
     else:
-        split = found.task.prepare(where.public(), arguments.oracle)
+        split = found.task.prepare(where.public(), arguments.oracle, part)
+        if part < 1:
+            split.facts["part"] = part
     windows.save(folder, split, found.task.labels)
     if arguments.csv:
         windows.save_csv(folder, split, found.task.labels)
@@ -79,14 +92,14 @@ def _prepare(arguments: argparse.Namespace) -> None:
         print(f"{folder / name}: " + ", ".join(f"{key} {value}" for key, value in count.items()))
 
 
-def _beats(where: Places, folder: Path, oracle: bool, csv: bool) -> None:
+def _beats(where: Places, folder: Path, oracle: bool, part: float, csv: bool) -> None:
     from edge_train.beats import prepare as beat_prepare
     from edge_train.data.windows import write_csv
     from edge_train.files import whole_folder
 
     public = where.public()
     with whole_folder(folder) as made:
-        facts = beat_prepare.prepare(public, made, oracle=oracle)
+        facts = beat_prepare.prepare(public, made, oracle=oracle, part=part)
         if csv:
             with np.load(made / "mitdb.npz") as beats:
                 write_csv(made / "mitdb.csv", {name: beats[name] for name in beats.files})

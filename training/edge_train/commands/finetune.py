@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,29 +69,28 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    if not arguments.corrections.is_dir():  # before TensorFlow is loaded, which takes its time
+    _refuse(arguments)
+    if not arguments.corrections.is_dir():
         raise DataError(f"{arguments.corrections}: there is no such folder of corrections (see docs/review.md: export)")
     from edge_train.data.cutting import saturated
     from edge_train.finetuning import corrections, finetune
     from edge_train.finetuning.general import general
-    from edge_train.opened import open_artifact
+    from edge_train.opened import look_into, open_artifact
     from edge_train.packing import sign
     from edge_train.packing.export import representative_windows, to_int8
 
     if arguments.key is not None:
         sign.private_key(arguments.key)
     where = places(arguments)
-    opened = open_artifact(arguments.artifact, arguments.weights)
+    opened = look_into(arguments.artifact, arguments.weights)  # TensorFlow is loaded when nothing but it can refuse
     manifest, tflite = opened.manifest, opened.tflite
     assert manifest is not None
     assert tflite is not None
-    if opened.model is None:
-        raise DataError(
-            f"{arguments.artifact}: its float model is not at hand ({arguments.artifact}.keras); name its run with --weights"
-        )
     corrected = corrections.read(arguments.corrections, manifest, arguments.annotator)
     finetune.check(corrected, manifest)
     everybody = general(opened, where, corrected.patients)
+    if everybody.part < 1:
+        print(f"what others lose is measured on a part of the data only (prepared with --part {everybody.part:g})")
     before = finetune.measure(tflite, manifest, corrected, everybody.test)
     settings = finetune.Settings(
         arguments.unfreeze,
@@ -100,6 +100,7 @@ def run(arguments: argparse.Namespace) -> None:
         hold=arguments.hold,
         seed=arguments.seed,
     )
+    opened = open_artifact(arguments.artifact, arguments.weights)
     did = finetune.teach(opened.model, manifest, tflite, corrected, everybody.train, settings, print)
     mine = saturated(representative_windows(corrected.train, 200, arguments.seed), manifest, tflite)
     shown = {name: np.concatenate([everybody.shown[name], mine[name]]) for name in everybody.shown}
@@ -113,12 +114,27 @@ def run(arguments: argparse.Namespace) -> None:
         "patients": list(corrected.patients),
         "records": list(corrected.records),
         "windows": {name: len(getattr(corrected, name)) for name in ("train", "stop", "test")},
+        **({"general_part": everybody.part} if everybody.part < 1 else {}),
         **did,
         "before": before.as_json(),
         "after": after.as_json(),
     }
     _write(opened, made, shown, folder, facts, arguments)
     print(f"{folder}: version {finetune.next_version(manifest.version)}; its float model {folder.name}.keras")
+
+
+def _refuse(arguments: argparse.Namespace) -> None:
+    """Numbers that nothing can be made with."""
+    for name in ("unfreeze", "epochs", "patience"):
+        if getattr(arguments, name) < 1:
+            raise DataError(f"--{name} {getattr(arguments, name)}: 1 or more is wanted")
+    if not 0 < arguments.rate < math.inf:
+        raise DataError(f"--rate {arguments.rate:g}: a number above 0 is wanted")
+    for name in ("hold", "allow"):
+        if not 0 <= getattr(arguments, name) < math.inf:
+            raise DataError(f"--{name} {getattr(arguments, name):g}: a number, 0 or more, is wanted")
+    if arguments.seed < 0:
+        raise DataError(f"--seed {arguments.seed}: 0 or more is wanted")
 
 
 def _write(

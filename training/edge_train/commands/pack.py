@@ -37,6 +37,8 @@ class Made:
     """Whether its architecture is meant for the Edge TPU."""
     loss: dict[str, Any] | None
     """float against int8; None where that is measured elsewhere (the beat model: edge-train evaluate)."""
+    part: float = 1.0
+    """Of the data that it was fitted on."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -164,6 +166,8 @@ def _problems(made: Made) -> list[str]:
     problems = [f"not for the Edge TPU: {text}" for text in tpu_problems(made.tflite)] if made.on_tpu else []
     if len(made.tflite) > LARGEST_BYTES:
         problems.append(f"{len(made.tflite):,} bytes; at most {LARGEST_BYTES:,} ship")
+    if made.part < 1:
+        problems.append(f"fitted on a part of the data (--part {made.part:g}), to see the way through")
     if made.loss is not None and not made.loss["passed"]:
         problems.append(
             f"int8 loses {made.loss['worst_points']:.2f} points of F1, more than {made.loss['allowed_points']}"
@@ -202,7 +206,16 @@ def _task(where: Places, found: Chosen, seed: int, path: Path) -> Made:
             break
     _, _, tflite, shown, loss = min(tried, key=lambda one: one[:2])
     on_tpu = ARCHITECTURES[plan_of(facts).architecture].on_tpu
-    return Made(model, tflite, about, shown, facts, on_tpu, {**loss.as_json(), "draws": len(tried)})
+    return Made(
+        model,
+        tflite,
+        about,
+        shown,
+        facts,
+        on_tpu,
+        {**loss.as_json(), "draws": len(tried)},
+        split.facts.get("part", 1.0),
+    )
 
 
 def _beats(where: Places, found: Chosen, seed: int, path: Path) -> Made:
@@ -216,7 +229,9 @@ def _beats(where: Places, found: Chosen, seed: int, path: Path) -> Made:
     model, fit = beats.load_fit(path)
     shown = beats.representative(prepared, CASES, seed)
     tflite = to_int8(beats.load_fit(path, batch=1)[0], shown)
-    return Made(model, tflite, about(facts, seed), beats.clear_first(tflite, shown), fit, True, None)
+    return Made(
+        model, tflite, about(facts, seed), beats.clear_first(tflite, shown), fit, True, None, facts.get("part", 1.0)
+    )
 
 
 def _card(folder: Path, where: Places, artifact: str, notes: str | None) -> None:

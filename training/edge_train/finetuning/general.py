@@ -13,18 +13,20 @@ import numpy as np
 from edge_agent.annotation_files.mit import AAMI
 from edge_agent.inference.manifest import Manifest
 from edge_train.arrays import Floats
+from edge_train.beats.cut import Beats, cut_beats
+from edge_train.beats.cut import join as join_beats
+from edge_train.beats.inputs import INPUTS
 from edge_train.beats.model import representative
-from edge_train.beats.prepare import load_prepared
+from edge_train.counted import counted
 from edge_train.data import windows
 from edge_train.data.cutting import Signal, as_windows, at_beats
-from edge_train.data.mitdb import DS2, read_record
+from edge_train.data.mitdb import DS2, TRAIN, read_record
 from edge_train.data.windows import Windows, join
 from edge_train.errors import DataError
 from edge_train.files import whole_file
 from edge_train.opened import Opened
 from edge_train.packing import export
 from edge_train.places import Places
-from edge_train.tasks import BEAT
 
 SHOWN = 1000
 
@@ -38,10 +40,13 @@ class General:
     test: Windows
     shown: dict[str, Floats]
     """For the converter."""
+    part: float = 1.0
+    """Of the task's data, where they were prepared in part."""
 
 
 def general(opened: Opened, where: Places, patients: tuple[str, ...]) -> General:
-    """The task's prepared data; of the beat model, DS1 as prepared and DS2 cut here (and kept, since it takes a minute)."""
+    """The task's prepared data; of the beat model DS1 and DS2 of MIT-BIH, cut here: all that its training needs beyond them, it does
+    not need to be held to."""
     manifest = opened.manifest
     assert manifest is not None
     if opened.task is not None:
@@ -50,30 +55,43 @@ def general(opened: Opened, where: Places, patients: tuple[str, ...]) -> General
             _others(split.train, patients),
             _others(split.test, patients),
             export.representative_windows(split.train, SHOWN, 0),
+            split.facts.get("part", 1.0),
         )
     if manifest.task != "ecg-beat":
         raise DataError(f"{opened.where}: of no task that is known here, so what it must not forget is not known")
-    prepared, _, _ = load_prepared(where.data(BEAT))
-    plain = np.flatnonzero(prepared.copy == 0)
-    kept = prepared.pick(plain)
     names = [part.name for part in manifest.inputs]
-    if any(not hasattr(kept, name) for name in names):
+    known = [part["name"] for part in INPUTS]
+    if any(name not in known for name in names):
         raise DataError(
-            f"{opened.where}: takes {', '.join(names)}, which the prepared data do not hold; is it an older model?"
+            f"{opened.where}: takes {', '.join(names)}; here beats have {', '.join(known)}: an older model?"
         )
+    mitdb = where.public() / "mitdb"
+    missing = [name for name in (*TRAIN, *DS2) if not (mitdb / f"{name}.hea").is_file()]
+    if missing:
+        raise DataError(
+            f"{mitdb}: record {missing[0]} is not there; all of MIT-BIH is needed, to see what others lose",
+            remedy="edge-train data get mitdb",
+        )
+    kept = ds1(mitdb)
     train = Windows(
         {name: np.asarray(getattr(kept, name), np.float32) for name in names},
         kept.label,
         kept.record,
         np.array([f"{record}:{at}" for record, at in zip(kept.record, kept.sample, strict=True)]),
     )
-    test = ds2(manifest, where.public() / "mitdb", where.build / "cache")
-    return General(_others(train, patients), _others(test, patients), representative(prepared, SHOWN, 0))
+    test = ds2(manifest, mitdb, where.build / "cache")
+    return General(_others(train, patients), _others(test, patients), representative(kept, SHOWN, 0))
 
 
 def _others(every: Windows, patients: tuple[str, ...]) -> Windows:
     """A recording of the public sets may be corrected like any other: it is then no part of the general ones."""
     return every.pick(~np.isin(every.group, patients))
+
+
+def ds1(folder: Path) -> Beats:
+    """Every beat of DS1 that the daemon's own detector finds, in both leads."""
+    records = (read_record(folder, name) for name in counted("others to hold on to", TRAIN))
+    return join_beats([cut_beats(record, *range(len(record.leads))) for record in records])
 
 
 def ds2(manifest: Manifest, folder: Path, cache: Path) -> Windows:
@@ -88,7 +106,7 @@ def ds2(manifest: Manifest, folder: Path, cache: Path) -> Windows:
                 {name: archive[f"input_{name}"] for name in names}, archive["label"], archive["group"], archive["where"]
             )
     parts = []
-    for name in DS2:
+    for name in counted("others to be measured on", DS2):
         record = read_record(folder, name)
         signal = Signal(name, "ecg", "mV", record.fs, np.ascontiguousarray(record.signals[record.main]))
         cut = at_beats(signal, record.sample, manifest)

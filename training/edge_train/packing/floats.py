@@ -69,20 +69,26 @@ def about(path: Path) -> dict[str, Any]:
     return found
 
 
-def read(path: Path, manifest: Manifest) -> tuple[Any, dict[str, Any]]:
-    """The float model that this very artifact was made of, and its facts."""
+def facts_of(path: Path, manifest: Manifest) -> dict[str, Any]:
+    """What is known of the float model that this very artifact was made of. The model itself is not opened."""
     said = about(path)
     if said.get("tflite_sha256") != manifest.files["model.tflite"]:
         raise DataError(
             f"{path}: belongs to {said.get('artifact')} {said.get('version')} of another packing, not to this"
             f" {manifest.name} {manifest.version}; pack again, or name the right one with --weights"
         )
+    facts: dict[str, Any] = said.get("facts", {})
+    return facts
+
+
+def read(path: Path, manifest: Manifest) -> tuple[Any, dict[str, Any]]:
+    """The float model that this very artifact was made of, and its facts."""
+    facts = facts_of(path, manifest)
     tf = quiet()
     try:
         model = tf.keras.models.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise DataError(f"{path}: Keras cannot load it ({str(error).splitlines()[0][:200]})") from None
-    facts: dict[str, Any] = said.get("facts", {})
     return model, facts
 
 
