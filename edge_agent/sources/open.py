@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tomllib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -203,17 +204,29 @@ def _kind(told: str | None, guessed: Kind) -> Kind:
     return "other" if told == "ignore" else cast(Kind, told)
 
 
-def load_script(source: SimulatedSource) -> Script:
+def load_script(source: SimulatedSource, channels: Collection[str] = tuple(SIMULATED_UNITS)) -> Script:
+    """``channels``: all that a patient of this kind may have; one script may serve several, each with some of them."""
     if source.script == "demo":
         return DEMO_SCRIPT
     if source.script == "sinus":
         return Script((Episode(name="sinus", duration_s=3600.0),))
     try:
-        return script_from_dict(tomllib.loads(source.script.read_text(encoding="utf-8")))
+        script = script_from_dict(tomllib.loads(source.script.read_text(encoding="utf-8-sig")))
+        for number, episode in enumerate(script.episodes, 1):
+            if unknown := sorted(episode.lead_off.difference(channels)):
+                raise ValueError(
+                    f"script: episode {number}: lead_off {', '.join(map(repr, unknown))} is no channel of a simulated patient;"
+                    f" allowed: {', '.join(channels)}"
+                )
     except OSError as error:
         raise SourceError(f"{source.script}: {error.strerror or error}") from None
-    except ValueError as error:  # also TOMLDecodeError and UnicodeDecodeError
+    except UnicodeDecodeError:
+        raise SourceError(f"{source.script}: is not text in UTF-8", remedy="save it as text, in UTF-8") from None
+    except RecursionError:
+        raise SourceError(f"{source.script}: is not valid TOML: nested too deeply") from None
+    except ValueError as error:  # also TOMLDecodeError
         raise SourceError(f"{source.script}: {error}") from None
+    return script
 
 
 def _simulated(source: SimulatedSource) -> PacedSource:

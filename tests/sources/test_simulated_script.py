@@ -5,11 +5,16 @@ from __future__ import annotations
 import tomllib
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from edge_agent.config import SimulatedSource
+from edge_agent.errors import SourceError
+from edge_agent.sources.open import load_script
+from edge_agent.sources.simulated import patient
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import (
     DEMO_SCRIPT,
@@ -81,6 +86,7 @@ def test_an_episode_refuses(change: dict[str, object], message: str) -> None:
         ({"episodes": [{"duration_s": "long"}]}, "duration_s must be a number, not 'long'"),
         ({"episodes": [{"noise": "white"}]}, "noise must be a list of names"),
         ({"episodes": [{"lead_off": [1]}]}, "lead_off must be a list of names"),
+        ({"episodes": [{}, {"noise": ["white"]}]}, "episode 2: noise without snr_db would be none at all; add one"),
         ({"episodes": [{"pulseless": 1}]}, "pulseless must be true or false"),
     ],
 )
@@ -107,6 +113,39 @@ def test_a_script_in_toml() -> None:
             Episode("the worst", 12.5, "vf", snr_db=10.0, noise=("white", "mains"), lead_off=frozenset({"V"})),
         )
     )
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'[[episodes]]\n[[episodes]]\nlead_off = ["II", "aVF"]\n',
+         "script: episode 2: lead_off 'aVF' is no channel of a simulated patient; allowed: II, V, ABP, PLETH"),
+        ('[[episodes]]\nname = "ruhig"\n'.encode("utf-16"), "is not text in UTF-8\n  save it as text, in UTF-8"),
+        (b"a = " + b"[" * 5000, "is not valid TOML: nested too deeply"),
+    ],
+    ids=["lead", "utf-16", "nested"],
+)  # fmt: skip
+def test_a_file_is_refused_in_words(content: bytes, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_bytes(content)
+    with pytest.raises(SourceError) as refused:
+        load_script(SimulatedSource(type="simulated", script=file))
+    assert str(refused.value).startswith(f"{file}: {message}")
+
+
+def test_a_file_may_serve_several_patients(tmp_path: Path) -> None:
+    """A lead that this one has not, but another may; a byte order mark, as some editors write one."""
+    file = tmp_path / "mine.toml"
+    file.write_bytes(b'\xef\xbb\xbf[[episodes]]\nlead_off = ["V"]\n')
+    source = SimulatedSource(type="simulated", script=file, channels=["II"])
+    assert load_script(source).episodes[0].lead_off == {"V"}
+    file.write_text('[[episodes]]\nlead_off = ["aVF"]\n')
+    assert load_script(source, patient.CHANNELS).episodes[0].lead_off == {"aVF"}  # an emulated board's
+
+
+def test_noise_of_no_strength_is_not_written_down() -> None:
+    script = Script((Episode(noise=("white",)),))
+    assert script_from_dict(script_to_dict(script)) == Script((Episode(),))
 
 
 def test_an_empty_script_is_refused() -> None:
