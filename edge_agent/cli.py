@@ -8,10 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_agent import __version__, doctor, install_service, journal, watch
-from edge_agent.commands import described, models, ports, positive, replay, simulate, sniff
+from edge_agent import __version__, doctor, watch
+from edge_agent.commands import described, install_service, models, ports, positive, replay, simulate, sniff
 from edge_agent.errors import EdgeAgentError
 from edge_agent.inference.tpu import command as tpu_cli
+from edge_agent.process import journal
 from edge_agent.review import command as review
 from edge_agent.shown import lines, plain
 

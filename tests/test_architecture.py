@@ -47,7 +47,7 @@ MAY_KNOW = {
         "verify": "alarms clock errors pipeline replay sources stamp",
         "answers": "alarms errors events inference pipeline runner second_opinion",
         "reloading": "config inference runner",
-        "process": "config",
+        "process": "config shown",
         "watch": "commands config errors events",
     },
     "training/edge_train": {

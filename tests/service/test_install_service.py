@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.cli import main
-from edge_agent.errors import EdgeAgentError
-from edge_agent.install_service import (
+from edge_agent.commands.install_service import (
     CONFIG,
     DROP_INS,
     OTHERS,
@@ -21,6 +20,7 @@ from edge_agent.install_service import (
     obstacles,
     uninstall_steps,
 )
+from edge_agent.errors import EdgeAgentError
 from tests.conftest import ROOT
 
 SERIAL = """
@@ -152,7 +152,7 @@ def placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (prefix / "bin").mkdir(parents=True)
     (prefix / "bin" / "edge-agent").touch()
     monkeypatch.setattr("sys.prefix", str(prefix))
-    monkeypatch.setattr("edge_agent.install_service.HIDDEN", ("/home",))
+    monkeypatch.setattr("edge_agent.commands.install_service.HIDDEN", ("/home",))
     return prefix
 
 
@@ -160,7 +160,7 @@ def test_an_agent_that_a_service_could_not_see_is_refused(tmp_path: Path, monkey
     assert "not there" in str(obstacles(tmp_path)[0])
     prefix = placed(tmp_path, monkeypatch)
     assert obstacles(prefix) == []
-    monkeypatch.setattr("edge_agent.install_service.HIDDEN", (str(tmp_path.parent),))
+    monkeypatch.setattr("edge_agent.commands.install_service.HIDDEN", (str(tmp_path.parent),))
     (found,) = obstacles(prefix)
     assert "sees nothing" in str(found)
     assert "/opt/edge-agent" in found.remedy
@@ -174,7 +174,7 @@ def test_a_plan_that_would_not_work_is_shown_and_not_done(
 ) -> None:
     """A newcomer tries it from an environment in /tmp: he sees what it would do and what is in the way."""
     prefix, root = placed(tmp_path, monkeypatch), tmp_path / "root"
-    monkeypatch.setattr("edge_agent.install_service.HIDDEN", (str(tmp_path),))
+    monkeypatch.setattr("edge_agent.commands.install_service.HIDDEN", (str(tmp_path),))
     assert main(["install-service", "--dry-run", "--devices", "no", "--root", str(root)]) == 1
     said = capsys.readouterr()
     assert f"would write   {root}/etc/systemd/system/edge-agent.service" in said.out
@@ -237,7 +237,7 @@ def test_the_account_goes_with_the_rest(tmp_path: Path) -> None:
 
 
 def test_the_units_are_shipped() -> None:
-    from edge_agent.install_service import shipped
+    from edge_agent.commands.install_service import shipped
 
     for name in (*UNITS, *OTHERS, "devices.conf"):
         assert shipped(name) == (ROOT / "systemd" / name).read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_agent.journal import JournalHandler, NoSamples, Repeats, is_journal, priority
+from edge_agent.process.journal import JournalHandler, NoSamples, Repeats, is_journal, priority
 from tests.conftest import ROOT
 
 
@@ -126,7 +126,7 @@ def test_only_the_very_socket_that_systemd_made_is_the_journal(tmp_path: Path) -
 def test_set_up_as_the_program_does(tmp_path: Path) -> None:
     """Under systemd, in a process of its own: what logging's basicConfig makes of a handler is part of it."""
     program = (
-        "import logging, sys; from pathlib import Path; from edge_agent import journal;"
+        "import logging, sys; from pathlib import Path; from edge_agent.process import journal;"
         "journal.set_up(verbose=False, path=Path(sys.argv[1]));"
         "logging.getLogger('edge_agent.daemon').info('running: %d streams', 1)"
     )

@@ -126,7 +126,7 @@ def shipped(name: str) -> str:
     installed = resources.files("edge_agent") / "shipped_systemd" / name
     if installed.is_file():
         return installed.read_text(encoding="utf-8")
-    return (Path(__file__).resolve().parent.parent / "systemd" / name).read_text(encoding="utf-8")
+    return (Path(__file__).resolve().parents[2] / "systemd" / name).read_text(encoding="utf-8")
 
 
 def wants_devices(settings: Config, sees_tpu: Callable[[], bool]) -> bool:
@@ -280,7 +280,7 @@ def _whence() -> str:
         url = ""
     if url.startswith("file://"):
         return shlex.quote(unquote(url.removeprefix("file://")))
-    checkout = Path(__file__).resolve().parent.parent
+    checkout = Path(__file__).resolve().parents[2]
     return shlex.quote(str(checkout)) if (checkout / "setup.cfg").is_file() else "edge_biosignal_agent-*.whl"
 
 
