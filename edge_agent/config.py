@@ -19,7 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from edge_agent.alarms.limits import AlarmLimits as AlarmLimits
-from edge_agent.config_problems import Tables, problems
+from edge_agent.config_problems import Readers, problems
 from edge_agent.errors import ConfigError
 from edge_agent.inference.settings import InferenceConfig as InferenceConfig
 from edge_agent.outputs import sinks
@@ -370,4 +370,4 @@ _NO_STREAM = {"name": "none", "source": {"type": "simulated"}}
 
 
 def _problems(error: ValidationError, data: dict[str, Any]) -> Iterator[str]:
-    return problems(error, data, Tables(Config, StreamConfig, SOURCES))
+    return problems(error, data, Readers(Config, StreamConfig, SOURCES))

@@ -13,7 +13,7 @@ from edge_agent.section import in_words
 
 
 @dataclass(frozen=True)
-class Tables:
+class Readers:
     """The models that read the file."""
 
     root: type[BaseModel]
@@ -28,15 +28,15 @@ class Tables:
         return {get_args(model.model_fields["type"].annotation)[0]: model for model in self.sources}
 
 
-def problems(error: ValidationError, data: dict[str, Any], tables: Tables) -> Iterator[str]:
+def problems(error: ValidationError, data: dict[str, Any], readers: Readers) -> Iterator[str]:
     """A line for each place that is wrong."""
-    tags = list(tables.by_type)
+    tags = list(readers.by_type)
     said: dict[str, str] = {}
     for one in error.errors():
         place = _place(one["loc"], data, missing=one["type"] == "missing")
         found = one.get("input")
         if one["type"] == "extra_forbidden":
-            said[place] = f"unknown key{_nearest(one['loc'], tables)}"
+            said[place] = f"unknown key{_nearest(one['loc'], readers)}"
         elif one["type"] == "missing":
             said[place] = "is missing"
         elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
@@ -81,17 +81,17 @@ def _place(loc: tuple[int | str, ...], data: dict[str, Any], *, missing: bool) -
     return text or "the file"
 
 
-def _nearest(loc: tuple[int | str, ...], tables: Tables) -> str:
+def _nearest(loc: tuple[int | str, ...], readers: Readers) -> str:
     """The known key nearest to an unknown one, among those of its own table."""
-    model: Any = tables.root
-    tagged = tables.by_type
+    model: Any = readers.root
+    tagged = readers.by_type
     for before, part in zip((None, *loc), loc[:-1], strict=False):
         if isinstance(part, int):
             continue
         if before == "source" and part in tagged:  # "mqtt" is a table of its own, too
             model = tagged[part]
         elif part == "stream":
-            model = tables.stream
+            model = readers.stream
         elif part in getattr(model, "model_fields", {}):
             annotation = model.model_fields[part].annotation
             branches = [annotation, *get_args(annotation)]  # a table may be one or none

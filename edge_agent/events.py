@@ -149,7 +149,8 @@ class Vitals(Event):
 
 
 class Alarm(Event):
-    """An alarm began, has other evidence than when it was last said, or ended; or would have begun but for another signal."""
+    """An alarm began, has changed since it was last said (evidence, priority, silenced, acknowledged), or ended; or would have begun but
+    for another signal."""
 
     schema_: Literal["edge-agent/alarm/1"] = Field(default="edge-agent/alarm/1", alias="schema")
     id: str = Field(description="The same in all messages of one episode.")
@@ -349,7 +350,11 @@ class Health(Message):
     uptime_s: Rounded
     resident_mb: Rounded | None
     broker: BrokerHealth
-    inference: dict[str, int]
+    inference: dict[str, int] = Field(
+        description="Of all streams together, since the start: windows and moments that the models' thread has taken, dropped (its queue"
+        " was full: judged by nobody) and met a fault with; those waiting; for how many seconds a call has not ended (stuck_s, from 5 on);"
+        " and what the engines count."
+    )
     latency: dict[str, StageLatency] = Field(
         description="By stage (algorithm, queue, compute, invoke, end_to_end, acknowledge); those that were measured."
     )

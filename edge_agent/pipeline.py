@@ -101,6 +101,7 @@ class Pipeline:
         self.ring = Ring(len(info.signals), self._capacity())
         self._heap: list[tuple[int, int, int, int, Item]] = []
         self._order = itertools.count()
+        self._away_until = 0
         self._tick_step = max(1, round(info.fs / TICKS_PER_S))
         self._next_tick = self._tick_step
         self._strides = {i: feeder.stride for i, feeder in enumerate(self._feeders) if feeder.stride}
@@ -190,6 +191,10 @@ class Pipeline:
         that come later begin after it."""
         self._moment = moment
         yield from self._absence(until)
+        if until > self.ring.end:  # ticks have ended; people go on, and their silences run out
+            self._away_until = until
+            last = self._next_tick - self._tick_step
+            yield from self._alarms.step(self._evidence, last, self.limits, moment, at=until)
 
     def _piece(self, first: int, values: np.ndarray, lead_off: frozenset[str]) -> Iterator[Out]:
         for name in lead_off:
@@ -293,7 +298,7 @@ class Pipeline:
 
     def silence(self, kind: str, seconds: float) -> int:
         """Until which sample; may be called from another thread. 0 seconds end it."""
-        until = self.ring.end + round(seconds * self.fs)
+        until = max(self.ring.end, self._away_until) + round(seconds * self.fs)
         self.controls.silences[kind] = until
         return until
 
@@ -332,10 +337,8 @@ class Pipeline:
     def _rhythm_changed(self, change: Change | None) -> Iterator[Out]:
         if change is None:
             return
-        evidence = self._evidence
-        evidence.rhythm, evidence.rhythm_since, evidence.rhythm_known = change.rhythm, change.since, change.known
-        evidence.rhythm_channel, evidence.rhythm_evidence = change.channel, change.evidence
-        if not evidence.judged:
+        self._evidence.rhythm = change
+        if not self._evidence.judged:
             yield change.event(self._stamp, self._moment)
 
     def _quality(self, quality: Quality) -> Iterator[Out]:
@@ -418,6 +421,7 @@ class Pipeline:
             pressure_quality.reset(end)
         self._evidence.gap(end)
         self._evidence.absent_since = None
+        self._away_until = 0
         yield from self._rhythm_changed(self._rhythm.gap(first, end))
         yield Gap(first, end, cause)
         yield from self._gaps.lost(first, end, cause, exact, self._moment)

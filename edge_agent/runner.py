@@ -21,7 +21,7 @@ from edge_agent.items import Tick
 from edge_agent.journey import Block, Gap, Window
 from edge_agent.pipeline import Pipeline
 from edge_agent.sources.asked import STEP_S, Asked
-from edge_agent.sources.base import Counts, Source, StreamInfo
+from edge_agent.sources.base import ENDS, Counts, Source, StreamInfo
 from edge_agent.sources.open import info_unopened, open_source
 from edge_agent.stamp import Moment, Stamp
 from edge_agent.verdicts import VerdictLane
@@ -395,7 +395,7 @@ class StreamRunner:
     def _finished(self) -> None:
         self.state = "ended"
         self._close()
-        self._say_available(self.config.name, "offline", "end of recording")
+        self._say_available(self.config.name, "offline", ENDS.get(self.config.source.type, "end of recording"))
         log.info("stream %s: came to its end", self.config.name)
         self.ended.set()
 

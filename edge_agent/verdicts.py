@@ -101,7 +101,5 @@ class VerdictLane:
 
     def _rhythm_changed(self, change: Change | None, moment: Moment) -> Iterator[events.Event]:
         if change is not None:
-            judged = self._judged
-            judged.rhythm, judged.rhythm_since, judged.rhythm_known = change.rhythm, change.since, change.known
-            judged.rhythm_channel, judged.rhythm_evidence = change.channel, change.evidence
+            self._judged.rhythm = change
             yield change.event(self._stamp, moment)

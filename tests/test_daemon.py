@@ -109,7 +109,7 @@ def test_streams_that_end_end_the_daemon(broker: Broker, listener: Listener, tmp
     wait_for(lambda: len(listener.of("bridge", "state")) == 2, "the goodbye")
     for stream in ("a", "b"):
         said = [(one["state"], one["reason"]) for one in listener.of(stream, "availability")]
-        assert said == [("online", "started"), ("offline", "end of recording")]
+        assert said == [("online", "started"), ("offline", "end of recording: the script is over, no fault")]
 
 
 def test_hung_streams_are_not_waited_for_one_by_one(tmp_path: Path) -> None:

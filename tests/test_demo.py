@@ -109,9 +109,14 @@ def test_the_view_counts_what_it_shows() -> None:
     raised = {"kind": "asystole", "state": "raised", "priority": "high", "evidence": {"pause_s": 4}, "sample": 500}
     view.message("edge-agent/demo/bed1/alarm", json.dumps(raised).encode(), at)
     view.message("edge-agent/demo/bridge/state", b'{"state":"online"}', at)
+    ended = b'{"state":"offline","reason":"end of recording: the script is over, no fault"}'
+    view.message("edge-agent/demo/bed1/availability", ended, at)
+    view.message("edge-agent/demo/bed1/gap", b'{"sample":500,"lost":25,"cause":"samples lost"}', at)
     received = view.received
-    assert (received.messages, received.labels["V"], received.last_sample) == (3, 1, 500)
+    assert (received.messages, received.labels["V"], received.last_sample) == (5, 1, 500)
     assert list(received.added_ms) == [pytest.approx(10.0)]
     assert [one["kind"] for one in received.alarms] == ["asystole"]
     assert "beat V (0.91) on II 55 us" in out.getvalue()
     assert "ASYSTOLE raised" in out.getvalue()
+    assert "   2.0 s  availability: offline (end of recording: the script is over, no fault)" in out.getvalue()
+    assert "   2.0 s  gap: 25 samples (samples lost)" in out.getvalue()

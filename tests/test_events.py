@@ -20,7 +20,8 @@ from jsonschema import Draft202012Validator
 from edge_agent import events
 from edge_agent.clock import RecordedClock
 from edge_agent.config import AlarmLimits, Config
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Block
 from edge_agent.pipeline import Pipeline
 from edge_agent.replay import Settings, open_for_replay, run_blocks

@@ -7,13 +7,17 @@ from dataclasses import replace
 import numpy as np
 
 from edge_agent import events
+from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.clock import RecordedClock
 from edge_agent.inference.judge import Judge
 from edge_agent.journey import Block, Onset
+from edge_agent.pipeline import ABSENT_TICKED_S, Out, Pipeline
 from edge_agent.replay import Settings, run_blocks
 from edge_agent.signal.pressure import PressureDetector
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
+from edge_agent.stamp import REPLAYED, Stamp
 
 FS = 250.0
 FIBRILLATING = Script((Episode("fibrillation", 150, "af", 100),))
@@ -110,3 +114,38 @@ def test_the_state_says_whether_a_lead_is_off() -> None:
     states = [one for one in said if isinstance(one, events.Vitals)]
     assert [one.lead_off for one in states] == [raised.known <= one.known < cleared.known for one in states]
     assert {one.lead_off for one in states} == {True, False}
+
+
+def test_a_silence_is_said_and_runs_out_while_the_signal_has_long_been_away() -> None:
+    """Ticks end then; the alarm of the loss stands for as long as it takes, and must not stay silenced with it."""
+    info = StreamInfo(FS, (Signal("II", "ecg", "mV"),))
+    stamp = Stamp(device="d", stream="s", session="t", fs=FS, clock=RecordedClock(FS, None))
+    pipeline = Pipeline(info, models=(), limits=AlarmLimits(), detector="native", stamp=stamp)
+    patient = SimulatedPatient(FS, ("II",), Script((Episode("sinus", 20),)), seed=4)
+    while (block := patient.read(250)) is not None:
+        list(pipeline.feed(block, REPLAYED))
+    came_s = 20.0
+
+    def away(seconds: float) -> list[Out]:
+        return list(pipeline.absent(round((came_s + seconds) * FS), REPLAYED))
+
+    def told(said: list[Out]) -> list[tuple[str, bool, bool]]:
+        lost = [one for one in said if isinstance(one, events.Alarm) and one.kind == "signal_lost"]
+        return [(one.state, one.silenced, one.acknowledged) for one in lost]
+
+    assert told(away(10))[0] == ("raised", False, False)
+    away(ABSENT_TICKED_S + 3600)
+    assert pipeline.ring.end == (came_s + ABSENT_TICKED_S) * FS
+    assert away(ABSENT_TICKED_S + 3600.25) == []
+    until = pipeline.silence("signal_lost", 60)
+    assert until == round((came_s + ABSENT_TICKED_S + 3660.25) * FS)
+    assert told(away(ABSENT_TICKED_S + 3600.5)) == [("updated", True, False)]
+    assert pipeline.acknowledge("signal_lost") is not None
+    assert told(away(ABSENT_TICKED_S + 3610)) == [("updated", True, True)]
+    assert away(ABSENT_TICKED_S + 3660) == []
+    assert told(away(ABSENT_TICKED_S + 3660.5)) == [("updated", False, True)]
+    assert away(ABSENT_TICKED_S + 3661) == []
+    assert pipeline.ring.end == (came_s + ABSENT_TICKED_S) * FS
+    back = Block(round((came_s + ABSENT_TICKED_S + 3670) * FS), FS, np.zeros((1, 2500), np.float32))
+    assert ("cleared", False, True) in told(list(pipeline.feed(back, REPLAYED)))
+    assert pipeline.silence("signal_lost", 1) == pipeline.ring.end + FS

@@ -129,7 +129,7 @@ def test_a_source_that_was_lost_is_opened_anew_and_its_counts_go_on(
         ("online", "back"),
         ("offline", "unplugged: board"),
         ("online", "back"),
-        ("offline", "end of recording"),
+        ("offline", "end of recording: the script is over, no fault"),
     ]
     assert (health.source.frames_good, health.source.frames_bad, health.source.duplicates) == (6, 0, None)
     first, second = run.gaps()

@@ -9,6 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeVar
 
+from edge_agent.alarms.rhythm_watch import Change
 from edge_agent.journey import Beat, BeatShape, Onset, Pulse, Quality, Texture
 
 BEATS_KEPT = 640  # 150 s at 250 /min
@@ -122,11 +123,8 @@ class Evidence:
     ecg: dict[str, EcgEvidence]
     abp: dict[str, PressureEvidence]
     pleth: dict[str, PressureEvidence]
-    rhythm: str = "unknown"
-    rhythm_since: int = 0
-    rhythm_known: int = 0
-    rhythm_channel: str | None = None
-    rhythm_evidence: dict[str, Any] = field(default_factory=dict)
+    rhythm: Change | None = None
+    """Its last change: what it is, and since when."""
     rhythm_judged: bool = False
     """The verdict lane follows the rhythm, and says it."""
     judges_stalled: bool = False

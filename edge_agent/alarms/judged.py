@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
+from edge_agent.alarms.rhythm_watch import Change
 from edge_agent.alarms.scene import NOTHING, Scene
 from edge_agent.journey import Verdict
 
@@ -24,11 +24,8 @@ class Judged:
     scene: Scene = NOTHING
     beats: dict[tuple[str, str], deque[JudgedBeat]] = field(default_factory=dict)
     """By channel and model (two models' verdicts on one beat are not two beats); abstentions are not among them."""
-    rhythm: str = "unknown"
-    rhythm_since: int = 0
-    rhythm_known: int = 0
-    rhythm_channel: str | None = None
-    rhythm_evidence: dict[str, Any] = field(default_factory=dict)
+    rhythm: Change | None = None
+    """Its last change: what it is, and since when."""
 
     def verdict(self, verdict: Verdict) -> None:
         """An abstention neither makes nor breaks a run."""

@@ -8,6 +8,8 @@ against it falls away the alarm
 is raised. A raised alarm that another signal comes to speak against clears after ``contested_after`` samples: one error
 of another lead's (a beat too many among five) speaks for as long as it is remembered.
 ``latched``: the finding has gone, and the alarm stays until it is acknowledged.
+
+What people make of an alarm that stands (acknowledged it, silenced it, gave it another priority) is said in the step that finds it so.
 """
 
 from __future__ import annotations
@@ -59,24 +61,34 @@ class AlarmMachine:
         self._raised_at = 0
         self._pending_since: int | None = None
         self._not_before = 0
+        self._shown: object = None
 
     @property
     def raised(self) -> bool:
         return self.state in ("raised", "latched")
 
     def step(
-        self, finding: Finding | None, now: int, times: Times, *, latching: bool = False, acknowledged_at: int = -1
+        self,
+        finding: Finding | None,
+        now: int,
+        times: Times,
+        *,
+        latching: bool = False,
+        acknowledged_at: int = -1,
+        shown: object = None,
     ) -> Transition | None:
-        """``acknowledged_at``: the sample at which this kind of alarm was last acknowledged."""
-        acknowledged = self.raised and not self.acknowledged and acknowledged_at >= self._raised_at
-        if acknowledged:
-            self.acknowledged = True
+        """``acknowledged_at``: the sample at which this kind of alarm was last acknowledged. ``shown``: how it is to be shown, as far as
+        people decide that: said again at once when it changes."""
+        again = self.raised and shown != self._shown
+        self._shown = shown
+        if self.raised and not self.acknowledged and acknowledged_at >= self._raised_at:
+            self.acknowledged = again = True
         if finding is not None and finding.against is None:
-            return self._found(finding, now, times, acknowledged)
+            return self._found(finding, now, times, again)
         self._pending_since = None
         if self.raised:
             against = None if finding is None else finding.against
-            return self._missing(now, times, against, latching, acknowledged)
+            return self._missing(now, times, against, latching, again)
         if finding is not None:
             return self._against(finding, now)
         if self.state != "suppressed" or now - self._seen >= times.clear_after:
@@ -90,13 +102,13 @@ class AlarmMachine:
         self.state = "off"
         return self._say("cleared", now, reason, active=False) if raised else None
 
-    def _found(self, finding: Finding, now: int, times: Times, acknowledged: bool) -> Transition | None:
+    def _found(self, finding: Finding, now: int, times: Times, again: bool) -> Transition | None:
         if self.raised:
             self._seen, self._finding = now, finding
             back, self.state = self.state == "latched", "raised"
             changed = self._said is None or finding.evidence != self._said.evidence
             due = times.update_after and changed and now - self._said_at >= times.update_after
-            return self._say("updated", now) if due or acknowledged or back else None
+            return self._say("updated", now) if due or again or back else None
         if self._pending_since is None:
             self._pending_since = now
         if now - self._pending_since < times.confirm or now < self._not_before:
@@ -111,15 +123,13 @@ class AlarmMachine:
         self.acknowledged = False
         return self._say("raised", now)
 
-    def _missing(
-        self, now: int, times: Times, against: str | None, latching: bool, acknowledged: bool
-    ) -> Transition | None:
+    def _missing(self, now: int, times: Times, against: str | None, latching: bool, again: bool) -> Transition | None:
         least = times.clear_after if against is None else max(times.clear_after, times.contested_after)
         if now - self._seen < least:
-            return self._say("updated", now) if acknowledged else None
+            return self._say("updated", now, active=self.state == "raised") if again else None
         if latching and not self.acknowledged:
             first, self.state = self.state == "raised", "latched"
-            return self._say("updated", now, against, active=False) if first else None
+            return self._say("updated", now, against, active=False) if first or again else None
         self.state = "off"
         self._not_before = now + times.refractory
         return self._say("cleared", now, against, active=False)

@@ -67,13 +67,22 @@ class AlarmPanel(Generic[E]):
         )
 
     def step(
-        self, evidence: E, now: int, limits: AlarmLimits, moment: Moment, standing: frozenset[str] = frozenset()
+        self,
+        evidence: E,
+        now: int,
+        limits: AlarmLimits,
+        moment: Moment,
+        standing: frozenset[str] = frozenset(),
+        *,
+        at: int | None = None,
     ) -> Iterator[events.Alarm]:
-        """Ask every rule. ``standing``: what another lane's panel has raised."""
+        """Ask every rule. ``standing``: what another lane's panel has raised. ``at``: the time for silences, where no samples tell."""
         if limits is not self._limits:
             self._limits, self._times = limits, [self._times_of(rule, limits) for rule, _ in self._alarms]
+        late = now if at is None else at
         for (rule, machine), times in zip(self._alarms, self._times, strict=True):
             if rule.kind in limits.off:
+                shown = self._shown(rule, late, limits)
                 transition = machine.end(now, "switched off")
             else:
                 finding = rule.find(evidence, now, limits)
@@ -82,16 +91,18 @@ class AlarmPanel(Generic[E]):
                 # One that was raised stays as long as it is found: cleared and raised again it would be two alarms of one episode.
                 if finding is not None and not machine.raised and (above := rule.under & (self.standing | standing)):
                     finding = replace(finding, against=f"{min(above)} stands")
+                shown = self._shown(rule, late, limits)
                 transition = machine.step(
                     finding,
                     now,
                     times,
                     latching=rule.kind in limits.latching,
                     acknowledged_at=self._controls.acknowledged.get(rule.kind, -1),
+                    shown=shown,
                 )
             if transition is not None:
                 self.standing = frozenset(one.kind for one, other in self._alarms if other.state == "raised")
-                yield self._event(rule, transition, now, limits, moment)
+                yield self._event(rule, transition, now, shown, moment)
 
     def end(self, now: int, limits: AlarmLimits, moment: Moment, reason: str) -> Iterator[events.Alarm]:
         """No more can come: an alarm must not stand for ever on what once was."""
@@ -99,11 +110,16 @@ class AlarmPanel(Generic[E]):
             transition = machine.end(now, reason)
             if transition is not None:
                 self.standing = frozenset()
-                yield self._event(rule, transition, now, limits, moment)
+                yield self._event(rule, transition, now, self._shown(rule, now, limits), moment)
+
+    def _shown(self, rule: Rule[E], now: int, limits: AlarmLimits) -> tuple[events.Priority, bool]:
+        """Its priority, and whether it is silenced."""
+        return limits.priorities.get(rule.kind, rule.priority), now < self._controls.silences.get(rule.kind, 0)
 
     def _event(
-        self, rule: Rule[E], transition: Transition, now: int, limits: AlarmLimits, moment: Moment
+        self, rule: Rule[E], transition: Transition, now: int, shown: tuple[events.Priority, bool], moment: Moment
     ) -> events.Alarm:
+        priority, silenced = shown
         finding = transition.finding
         header = self._stamp(events.Alarm, now, now, moment)
         return events.Alarm(
@@ -111,8 +127,8 @@ class AlarmPanel(Generic[E]):
             id=f"{header['session']}-{header['stream']}-{rule.kind}-{'instead-' * rule.instead}{transition.number}",
             kind=rule.kind,
             state=transition.state,
-            priority=limits.priorities.get(rule.kind, rule.priority),
-            silenced=now < self._controls.silences.get(rule.kind, 0),
+            priority=priority,
+            silenced=silenced,
             reason=transition.reason,
             confidence=finding.confidence,
             active=transition.active,

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from edge_agent import config
 from edge_agent.config import SOURCES, Config, StreamConfig
-from edge_agent.config_problems import Tables, problems
+from edge_agent.config_problems import Readers, problems
 from edge_agent.errors import ConfigError, EdgeAgentError
 from edge_agent.inference.asked_for import missing
 from edge_agent.inference.installed.catalogue import Catalogue, open_first
@@ -116,7 +116,7 @@ def _mended(data: dict[str, Any], folder: Path) -> tuple[Config | None, list[str
         try:
             settings = Config.model_validate(data)
         except ValidationError as error:
-            found += _of_what_stands(problems(error, data, Tables(Config, StreamConfig, SOURCES)), aside)
+            found += _of_what_stands(problems(error, data, Readers(Config, StreamConfig, SOURCES)), aside)
             if not _set_aside(data, error, aside):
                 return None, []
         else:

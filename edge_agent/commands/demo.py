@@ -231,7 +231,7 @@ class View:
         if data.get("arrived"):
             received.added_ms.append((at - datetime.fromisoformat(data["arrived"])).total_seconds() * 1000)
         received.last_sample = max(received.last_sample, data.get("sample", 0))
-        clock = f"{data.get('sample', 0) / FS:6.1f} s"
+        clock = f"{data.get('sample', received.last_sample) / FS:6.1f} s"
         match kind:
             case "alarm":
                 received.alarms.append(data)
@@ -259,8 +259,10 @@ class View:
                 self.line(self.paint("dim", f"{clock}  quality of {data['channel']}: {words}"))
             case "state" if "bridge" not in topic:
                 self._vitals = data
-            case "availability" | "gap":
-                self.line(self.paint("dim", f"{clock}  {kind}: {data.get('state', '')} {data.get('reason', '')}"))
+            case "availability":
+                self.line(self.paint("dim", f"{clock}  availability: {data['state']} ({data['reason']})"))
+            case "gap":
+                self.line(self.paint("dim", f"{clock}  gap: {data['lost']} samples ({data['cause']})"))
         self.status()
 
     def status(self) -> None:

@@ -73,6 +73,12 @@ class StreamInfo:
         return "abp" if self.signals[self.index[name]].kind == "abp" else "pleth"
 
 
+ENDS = {
+    "file": "end of recording: all of it was played, no fault",
+    "simulated": "end of recording: the script is over, no fault",
+    "stdin": "end of recording: whoever wrote to the standard input closed it",
+}
+"""What "offline" means where a source of this type came to its end by itself. They begin alike (docs/sources.md)."""
 Counts = dict[str, int]
 """What a source counted, by the names of `events.SourceHealth`; a name that is not there has no meaning for it."""
 

@@ -10,7 +10,19 @@ import pytest
 from edge_agent.alarms.evidence import Evidence
 from edge_agent.alarms.rules.arrest import asystole, pause
 from tests.alarms import scenes
-from tests.alarms.by_hand import LIMITS, QUIET, SINUS, beats, every, evidence, pulses, quality, samples, textures
+from tests.alarms.by_hand import (
+    LIMITS,
+    QUIET,
+    SINUS,
+    beats,
+    every,
+    evidence,
+    pulse_at,
+    pulses,
+    quality,
+    samples,
+    textures,
+)
 
 NEEDED = samples(4.6)
 """Four seconds, and what a beat may be late."""
@@ -158,3 +170,18 @@ def test_pulses_are_counted_over_the_four_seconds() -> None:
     assert found.against == f"ABP pulses on: {len(inside)} in 4 s"
     assert found.evidence["pulses"] == len(inside)
     assert found.confidence == 0.5
+
+
+@pytest.mark.parametrize(
+    ("at_s", "against", "confidence"),
+    [([], None, 0.75), ([4.0], None, 0.75), ([4.0, 5.0], "ABP pulses on: 2 in 4 s", 0.5)],
+)
+def test_one_pulse_may_still_be_the_last_beat_s(at_s: list[float], against: str | None, confidence: float) -> None:
+    """Of a line whose usual pulse is not known yet."""
+    made = evidence("II", abp=True)
+    beats(made, "II", [3.0])
+    for time_s in at_s:
+        made.pulse(pulse_at(samples(time_s), 200))
+    found = asystole(made, samples(3) + NEEDED, LIMITS)
+    assert found is not None
+    assert (found.against, found.confidence, found.evidence["pulses"]) == (against, confidence, len(at_s))

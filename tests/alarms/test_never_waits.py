@@ -13,7 +13,8 @@ import pytest
 
 from edge_agent import config, events
 from edge_agent.errors import SourceLost
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.journey import Block, Verdict, Window
 from edge_agent.outputs.hub import Outputs
 from edge_agent.runner import StreamRunner

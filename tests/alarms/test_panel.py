@@ -123,6 +123,51 @@ def test_a_silenced_alarm_is_said_all_the_same() -> None:
     assert not alarm.silenced
 
 
+def test_what_people_make_of_an_alarm_that_stands_is_said_in_the_next_step() -> None:
+    """Its evidence never changes: without that nobody would hear of it before its end."""
+    controls = Controls()
+    lane = panel(controls)
+
+    def told(now: int, limits: AlarmLimits = LIMITS, there: bool = True) -> list[tuple[str, str, bool, bool, bool]]:
+        return [
+            (one.state, one.priority, one.silenced, one.acknowledged, one.active)
+            for one in said(lane, iter([(now, there)]), limits)
+        ]
+
+    assert told(1000) == [("raised", "high", False, False, True)]
+    controls.silences["asystole"] = 1500
+    assert told(1062) == [("updated", "high", True, False, True)]
+    assert told(1125) == []
+    assert told(1500) == [("updated", "high", False, False, True)]
+    assert told(1562) == []
+    low = AlarmLimits(priorities={"asystole": "low"}, latching=frozenset({"asystole"}))
+    assert told(1625, low) == [("updated", "low", False, False, True)]
+    controls.silences["asystole"], controls.acknowledged["asystole"] = 3000, 1690
+    assert told(1687, low) == [("updated", "low", True, True, True)]  # the two in one message
+    controls.silences["pause"] = 9000  # another kind's
+    assert told(1750, low) == []
+    assert told(1812, low, there=False) == []  # not cleared yet
+    controls.silences["asystole"] = 0
+    assert told(1875, low, there=False) == [("updated", "low", False, True, True)]
+    assert told(9000, low, there=False) == [("cleared", "low", False, True, False)]
+    controls.silences["asystole"] = 20_000
+    assert told(9062, low, there=False) == []  # nothing stands
+    assert told(9125, low) == [("raised", "low", True, False, True)]
+
+
+def test_a_latched_alarm_that_is_silenced_says_so_and_that_its_finding_has_gone() -> None:
+    controls = Controls()
+    lane = panel(controls)
+    latching = AlarmLimits(latching=frozenset({"asystole"}))
+    said(lane, iter([(1000, True), (2250, False)]), latching)
+    controls.silences["asystole"] = 9000
+    (alarm,) = said(lane, iter([(2312, False), (2375, False)]), latching)
+    assert (alarm.state, alarm.silenced, alarm.active) == ("updated", True, False)
+    longer = AlarmLimits(latching=frozenset({"asystole"}), clear_s=60, priorities={"asystole": "low"})
+    (alarm,) = said(lane, iter([(2437, False)]), longer)
+    assert (alarm.state, alarm.priority, alarm.active) == ("updated", "low", False)
+
+
 def test_a_latching_alarm_waits_for_its_acknowledgement() -> None:
     controls, lane = Controls(), panel()
     lane = panel(controls)
@@ -181,6 +226,17 @@ def test_a_limit_is_unset_by_null_which_is_the_file_s() -> None:
         ValueError, match=r"pause_s \(4.5\) must not be above"
     ):  # what is so come by must be possible, too
         changed(changed(configured, {"pause_s": 4.5}, configured), {"asystole_s": None}, LIMITS)
+
+
+def test_a_key_that_is_given_is_replaced_whole() -> None:
+    """As docs/mqtt.md says: whoever changes one priority says again which others hold."""
+    configured = AlarmLimits(priorities={"pause": "low"}, off=frozenset({"pause"}))
+    limits = changed(configured, {"priorities": {"asystole": "medium"}, "off": ["lead_off"]}, configured)
+    assert limits.priorities == {"asystole": "medium"}
+    assert limits.off == {"lead_off"}
+    assert changed(limits, {"priorities": None}, configured).priorities == {"pause": "low"}
+    with pytest.raises(ValueError, match=r"priorities\.pause: "):
+        changed(limits, {"priorities": {"pause": None}}, configured)
 
 
 def test_a_change_is_told_limit_by_limit() -> None:

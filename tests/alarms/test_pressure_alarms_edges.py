@@ -172,3 +172,12 @@ def test_no_samples_for_exactly_five_seconds() -> None:
     assert found is not None
     assert (found.since, found.met, found.channel) == (samples(100), samples(105), None)
     assert signal_lost(made, samples(105) - 1, LIMITS) is None
+
+
+def test_how_much_of_the_minute_good_pulses_cover_is_said_to_a_tenth_of_a_second() -> None:
+    made = evidence("II", abp=True)
+    for k in range(61):
+        made.pulse(pulse_at(210 * k, 210, mean=50.0))
+    found = hypotension(made, samples(60), LIMITS)
+    assert found is not None
+    assert found.evidence == {"mean_mmhg": 50.0, "pulses": 61, "covered_s": 51.2}

@@ -163,3 +163,37 @@ def test_four_slow_beats_will_do_likewise(n: int, alarm: bool) -> None:
     for lead in ("II", "V"):
         now = beats(made, lead, every(1.8, n))
     assert (bradycardia(made, now, LIMITS) is not None) is alarm
+
+
+@pytest.mark.parametrize(("interval_s", "confidence"), [(1.8, 0.75), (1.0, 0.5), (None, 0.667)])
+def test_a_line_that_pulses_has_a_say_in_how_sure_a_slow_rate_is(interval_s: float | None, confidence: float) -> None:
+    """With it, against it, and one that shows no pulse, which says nothing."""
+    made = evidence("II", abp=True)
+    now = beats(made, "II", every(1.8, 5))
+    if interval_s is not None:
+        pulses(made, interval_s, 7.2, start_s=3.1)
+    found = bradycardia(made, now, LIMITS)
+    assert found is not None
+    assert found.confidence == confidence
+
+
+@pytest.mark.parametrize(("interval_s", "confidence"), [(0.4, 0.75), (0.8, 0.5), (None, 0.667)])
+def test_and_in_how_sure_a_fast_one_is(interval_s: float | None, confidence: float) -> None:
+    made = evidence("II", abp=True)
+    now = beats(made, "II", every(0.4, 17))
+    if interval_s is not None:
+        pulses(made, interval_s, 5.7, start_s=3.1)
+    found = tachycardia(made, now, LIMITS)
+    assert found is not None
+    assert found.confidence == confidence
+
+
+@pytest.mark.parametrize("many", [3, 4])
+@pytest.mark.parametrize("late", [-1, 0, 1])
+def test_beats_that_came_within_what_a_beat_may_be_late_are_no_slow_rate(many: int, late: int) -> None:
+    """None has been waited for yet: there is no time to divide by."""
+    made = evidence("II")
+    now = samples(10)
+    first = now - samples(DETECTION_S) + late
+    made.ecg["II"].beats.extend(first + 30 * k for k in range(many))
+    assert bradycardia(made, now, LIMITS) is None

@@ -6,6 +6,7 @@ import pytest
 
 from edge_agent.alarms.judged import Judged
 from edge_agent.alarms.limits import AlarmLimits
+from edge_agent.alarms.rhythm_watch import Change
 from edge_agent.alarms.rules import witness
 from edge_agent.alarms.rules.atrial import atrial_fibrillation, atrial_fibrillation_judged
 from edge_agent.alarms.rules.base import ARREST, confidence
@@ -255,12 +256,11 @@ def test_the_rhythm_is_said_where_it_is_followed() -> None:
     made = evidence("II")
     judged = Judged(FS)
     for known in (made, judged):
-        known.rhythm, known.rhythm_since, known.rhythm_known, known.rhythm_channel = "AFIB", 10, 20, "II"
-        known.rhythm_evidence = {"irregular": 0.3}
+        known.rhythm = Change("AFIB", "II", since=10, sample=15, known=20, evidence={"irregular": 0.3})
     for found in (atrial_fibrillation(made, 30, LIMITS), atrial_fibrillation_judged(judged, 30, LIMITS)):
         assert found is not None
         assert (found.since, found.met, found.channel, found.evidence) == (10, 20, "II", {"irregular": 0.3})
     made.rhythm_judged = True
     assert atrial_fibrillation(made, 30, LIMITS) is None
-    made.rhythm_judged, made.rhythm = False, "N"
+    made.rhythm_judged, made.rhythm = False, Change("N", "II", since=10, sample=15, known=20, evidence={})
     assert atrial_fibrillation(made, 30, LIMITS) is None

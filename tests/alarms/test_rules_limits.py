@@ -8,7 +8,7 @@ import pytest
 
 from edge_agent.alarms.rules import arrest, unlike, witness
 from edge_agent.journey import BeatShape
-from tests.alarms.by_hand import FS, LIMITS, QUIET, evidence, pulses, quality, samples, textures
+from tests.alarms.by_hand import FS, LIMITS, QUIET, evidence, pulse_at, pulses, quality, samples, textures
 
 
 def test_a_disturbed_lead_is_connected_whatever_disturbs_it() -> None:
@@ -64,3 +64,23 @@ def test_a_run_that_has_ended_in_a_usual_beat_is_none() -> None:
         with_it = [*made]
         with_it[which] = replace(made[which], alike=0.98)
         assert unlike._is_run(with_it, FS, LIMITS) is is_one
+
+
+@pytest.mark.parametrize(("oldest", "newest", "used_to"), [(0, -1, True), (-1, -1, False), (0, 0, False)])
+def test_a_line_that_is_not_believed_though_it_used_to_pulse_says_nothing(
+    oldest: int, newest: int, used_to: bool
+) -> None:
+    """Eight pulses, from 150 s before to the sample before 16 s before; all break a rule, but for what comes now."""
+    made = evidence("II", abp=True)
+    last = samples(200)
+    at = [
+        last - samples(150) + oldest,
+        *(last - samples(150) + 1000 * k for k in range(1, 7)),
+        last - samples(16) + newest,
+    ]
+    for sample in at:
+        made.pulse(pulse_at(sample, 200, reasons=("ragged",)))
+    made.pulse(pulse_at(last - 500, 200))
+    made.pulse(pulse_at(last - 300, 200))
+    said = [(one.channel, one.count) for one in witness.pulsing_between(made, last - samples(4), last)]
+    assert said == ([] if used_to else [("ABP", 2)])

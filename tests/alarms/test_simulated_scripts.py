@@ -7,7 +7,8 @@ import functools
 import pytest
 
 from benchmarks.alarms_simulated import CHANNELS, FS, MODELS, alarms_of, judge_script
-from edge_agent.inference.judge import Judge, load_models, shipped_models
+from edge_agent.inference.judge import Judge
+from edge_agent.inference.loaded import load_models, shipped_models
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
 

@@ -32,7 +32,7 @@ def test_a_bad_signal_has_its_own_alarm_after_its_time(rule: object, channel: st
     found = ask(made, samples(10 + least_s), LIMITS)
     assert found is not None
     assert (found.since, found.met, found.channel) == (samples(10), samples(10 + least_s), channel)
-    assert found.evidence == {"reasons": [reason]}
+    assert found.evidence == {"reasons": [reason]} | ({"channels": [channel]} if ask is lead_off else {})
     quality(made, channel, 30.0)
     assert ask(made, samples(31), LIMITS) is None
 
@@ -71,6 +71,23 @@ def test_one_good_lead_is_enough_to_go_on() -> None:
     found = lead_off(made, samples(50), LIMITS)
     assert found is not None
     assert found.channel == "V"
+
+
+def test_all_leads_that_are_off_are_named() -> None:
+    made = evidence("I", "II", "V")
+    quality(made, "II", 10.0, "lead_off")
+    quality(made, "V", 12.0, "lead_off")  # from 10 s on
+    found = lead_off(made, samples(11.9), LIMITS)
+    assert found is not None
+    assert (found.channel, found.evidence) == ("II", {"reasons": ["lead_off"], "channels": ["II"]})  # V not yet
+    made.standing = frozenset({"lead_off"})
+    found = lead_off(made, samples(11.9), LIMITS)
+    assert found is not None
+    assert found.evidence["channels"] == ["II", "V"]
+    quality(made, "II", 20.0)
+    found = lead_off(made, samples(21), LIMITS)
+    assert found is not None
+    assert (found.channel, found.evidence["channels"]) == ("V", ["V"])
 
 
 def test_in_an_arrest_that_stands_the_leads_were_read() -> None:

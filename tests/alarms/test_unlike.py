@@ -133,3 +133,29 @@ def test_what_another_lead_showed_counts_when_it_has_become_noisy_since() -> Non
         one = found(made)
         assert one is not None
         assert (one.against is not None) is against
+
+
+def test_how_sure_it_is_by_the_leads_that_have_a_say() -> None:
+    """Its own, alone; another with the same beats, or with the usual ones; not one whose usual beat is not known, whatever it shows."""
+    usual = sinus_lead(rr_s=0.4, lead="V")
+    unknown = retextured(sinus_lead(rr_s=0.4, lead="V"), 0.0, usual=0.3)
+    for others, confidence, against in (
+        ({}, 0.667, None),
+        ({"V": bed(lead="V")}, 0.75, None),
+        ({"V": usual}, 0.5, "V shows 3 of 3 usual beats"),
+        ({"V": unknown}, 0.667, None),
+    ):
+        one = found(evidence({"II": bed(), **others}))
+        assert one is not None
+        assert (one.confidence, one.against) == (confidence, against)
+
+
+def test_of_the_five_the_last_four_must_repeat_what_was_before_them() -> None:
+    """By their median; the first cannot."""
+    for again, alarm in (((0.1, 0.7, 0.7, 0.96, 0.96), True), ((0.96, 0.7, 0.7, 0.7, 0.96), False)):
+        lead = bed()
+        for k, one in enumerate(again):
+            lead.shapes[k - 5] = replace(lead.shapes[k - 5], again=one)
+        said = found(evidence({"II": lead}))
+        assert (said is not None) is alarm
+        assert said is None or said.evidence["again"] == 0.83

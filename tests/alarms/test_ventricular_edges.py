@@ -86,6 +86,19 @@ def test_by_shape_alone_from_the_newest_shapes_of_each_lead() -> None:
     assert ventricular_tachycardia_unjudged(made, scenes.AT, LIMITS) is None
 
 
+def test_a_few_seconds_of_looks_at_a_lead_are_enough_to_know_its_usual_beat() -> None:
+    """The newest 32 are looked at, and there may be fewer."""
+    one = scenes.sinus_lead(until_s=148.0)
+    for k in range(5):
+        one.shapes.append(scenes.shape(148.0 + 0.4 * k, alike=0.1, again=0.95, slope_log=-0.6))
+    every_one = list(one.textures)
+    for many, alarm in ((24, True), (0, False)):
+        one.textures.clear()
+        one.textures.extend(every_one[len(every_one) - many :])
+        found = ventricular_tachycardia_unjudged(scenes.evidence({"II": one}), scenes.AT, LIMITS)
+        assert (found is not None) is alarm
+
+
 # -- who is asked about a run ---------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +209,41 @@ def test_of_ten_seconds_pulses_are_asked() -> None:
     assert ventricular._held(found, [], FS) is found
     both = ventricular._held(Finding(8_500, 11_000, "II", {"rate_per_min": 150.0}, 0.667, "V"), [line], FS)
     assert both.against == "V; ABP pulses on as before, at 100 per minute"
+
+
+def by_its_shapes(
+    alike: Sequence[float], *, beats: int = 5, first: int = 0, usual: float = 0.6, since_s: float = 0.0
+) -> str | None:
+    """What a run of so many beats, looked at so long after its first, is held against: their shapes from the first-th on."""
+    run = evenly(beats, 100)
+    shapes = [scenes.shape((run[0] + 100 * (first + k)) / FS, alike=one) for k, one in enumerate(alike)]
+    textures = [scenes.texture(run[0] / FS, usual=usual), scenes.texture((run[0] + 1) / FS, usual=0.0)]
+    made = judged("V" * beats, run)
+    own = lead("II", textures=textures)._replace(shapes=tuple(shapes))
+    made.scene = Scene(max(run[-1], run[0] + round(since_s * FS)), (own,))
+    found = ventricular_tachycardia(made, run[-1], LIMITS)
+    assert found is not None
+    return found.against
+
+
+def test_most_of_the_shapes_of_a_run_must_be_another_than_the_usual_one() -> None:
+    """Of those that are known, which begin with its first beat, where a usual one was known then."""
+    assert by_its_shapes([0.9] * 5) == "5 of its 5 shapes are the usual one"
+    assert by_its_shapes([0.9, 0.9, 0.9, 0.89, 0.89]) == "3 of its 5 shapes are the usual one"
+    assert by_its_shapes([0.9]) == "1 of its 1 shapes are the usual one"
+    assert by_its_shapes([0.9, 0.9, 0.89, 0.89]) is None
+    assert by_its_shapes([]) is None
+    assert by_its_shapes([0.9] * 5, first=-5) is None
+    assert by_its_shapes([0.9] * 6, first=-5) == "1 of its 1 shapes are the usual one"
+    assert by_its_shapes([0.9] * 5, usual=0.59) is None
+
+
+def test_of_a_run_that_has_lasted_for_sixteen_seconds_they_say_nothing() -> None:
+    """It may have become the usual, however new its last beat is."""
+    assert by_its_shapes([0.9] * 41, beats=41) == "41 of its 41 shapes are the usual one"
+    assert by_its_shapes([0.9] * 42, beats=42) is None
+    assert by_its_shapes([0.9] * 5, since_s=16.0) is not None
+    assert by_its_shapes([0.9] * 5, since_s=16.004) is None
 
 
 # -- couplet ------------------------------------------------------------------------------------------------------------------------

@@ -43,6 +43,10 @@ from tests.conftest import ROOT
 from tests.fuzz import in_memory
 
 TOPIC = "edge-agent/dev/bed1/beat"
+REQUESTS = (
+    b'{"stream":"bed1","kind":"asystole","seconds":60}',
+    b'{"limits":{"pause_s":2,"off":[]},"transaction":"1"}',
+)
 
 
 @dataclass(frozen=True)
@@ -324,7 +328,7 @@ def parsers() -> dict[str, Parser]:
         *(_board(name) for name in registry.NAMES),
         Parser("raw-info", raw_blocks.decode_info, (raw_blocks.BadBlock,), (raw_blocks.encode_info(INFO),)),
         Parser("raw-block", _raw_block, (raw_blocks.BadBlock,), _block_seeds()),
-        Parser("request", requests._parse, (EdgeAgentError,), (b'{"stream":"bed1","kind":"asystole","seconds":60}', b'{"limits":{"pause_s":2,"off":[]},"transaction":"1"}')),
+        Parser("request", requests._parse, (EdgeAgentError,), REQUESTS),
         Parser("config", _config, (EdgeAgentError,), ((ROOT / "config" / "edge-agent.toml").read_bytes(), CONFIG, CONFIG), slow=True),
         Parser("script", _script, (ValueError,), (b'[[episodes]]\nrhythm = "sinus"\nduration_s = 30\n',)),
         Parser("manifest", lambda data: artifact.parse_manifest(data, "m"), (EdgeAgentError,), (manifest,)),

@@ -39,7 +39,7 @@ def health(**changes: object) -> events.Health:
             "outbox": {"messages": 5, "bytes": 500, "evicted": {"beats": 7, "events": 0, "alarms": 0}, "disk": "ok"},
         },
         "streams": {"bed": stream, "door": stream | {"state": "waiting", "samples": 0}},
-        "inference": {"asked": 9, "waiting": 2, "stuck_s": 6},
+        "inference": {"asked": 9, "dropped": 4, "waiting": 2, "stuck_s": 6},
         "latency": {"beat_total": {"last_minute": quantiles, "since_start": quantiles | {"count": 900}},
                     "alarm_total": {"last_minute": None, "since_start": None}},
     }  # fmt: skip
@@ -82,6 +82,7 @@ def test_every_number_under_its_name(asked: dict[str, object]) -> None:
         'edge_agent_outbox_evicted_total{rank="events"}': 0.0,
         'edge_agent_outbox_evicted_total{rank="alarms"}': 0.0,
         "edge_agent_inference_asked_total": 9.0,
+        "edge_agent_inference_dropped_total": 4.0,
         "edge_agent_inference_waiting": 2.0,
         "edge_agent_inference_stuck_seconds": 6.0,
         **{

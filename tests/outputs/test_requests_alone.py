@@ -46,6 +46,10 @@ class Asked:
         ("mark", b"[" * 4000, "not JSON"),
         ("mark", b'{"text": "\\ud800"}', "holds text that cannot be encoded"),
         ("mark", b"[1]", "a JSON object is wanted"),
+        ("silence", b'{"seconds": 5, "stream": "a", "seconds": 3600}', "the key 'seconds' stands twice"),
+        ("limits", b'{"stream": "a", "limits": {"pause_s": 2, "pause_s": 2}}', "the key 'pause_s' stands twice"),
+        ("mark", b'{"\\ud800": 1, "\\ud800": 2}', r"the key '\ud800' stands twice"),
+        ("mark", b'{"a": 1, "\\u0061": 2}', "the key 'a' stands twice"),
         ("mark", b'{"transaction": 5}', "transaction: a text of at most 128 characters is wanted"),
         (
             "mark",

@@ -21,9 +21,10 @@ def atrial_fibrillation_judged(judged: Judged, now: int, limits: AlarmLimits) ->
 
 
 def _finding(known: Evidence | Judged) -> Finding | None:
-    if known.rhythm != "AFIB":
+    change = known.rhythm
+    if change is None or change.rhythm != "AFIB":
         return None
-    return Finding(known.rhythm_since, known.rhythm_known, known.rhythm_channel, dict(known.rhythm_evidence))
+    return Finding(change.since, change.known, change.channel, dict(change.evidence))
 
 
 RULES: tuple[Rule[Evidence], ...] = (Rule("atrial_fibrillation", "medium", atrial_fibrillation, instead=True),)

@@ -91,10 +91,13 @@ def _technical(
     is the same episode."""
     least = round(least_s * evidence.fs)
     wanted = 0 if kind in evidence.standing else least
-    for name, channel in channels.items():
-        since = since_of(channel.worth)
-        if since is not None and now - since >= wanted:
-            return Finding(since, since + least, name, {"reasons": sorted(channel.worth.reasons)})
+    since = {name: since_of(channel.worth) for name, channel in channels.items()}
+    found = {name: at for name, at in since.items() if at is not None and now - at >= wanted}
+    for name, at in found.items():
+        seen: dict[str, object] = {"reasons": sorted(channels[name].worth.reasons)}
+        if kind == "lead_off":  # whoever goes to the bed should know of all of them
+            seen["channels"] = list(found)
+        return Finding(at, at + least, name, seen)
     return None
 
 

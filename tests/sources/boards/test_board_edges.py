@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -171,6 +173,16 @@ def test_how_long_a_fault_is_short_does_not_depend_on_the_cut(noise: int, follow
         assert (len(found) > 1) is comes
 
 
+@pytest.mark.parametrize(("noise", "follow", "comes"), [(120, 3, True), (121, 3, False), (121, 6, True)])
+def test_sixteen_frames_lengths_to_the_byte(noise: int, follow: int, comes: bool) -> None:
+    """From the second byte of the frame before the fault to the first of those after it."""
+    codec, samples, frames = played("bitalino")
+    data = b"".join(frames[:20]) + b"\x55" * noise + b"".join(frames[20 : 20 + follow])
+    for step in (7, len(data)):
+        found, _ = told(codec, data, samples, step)
+        assert (len(found) > 1) is comes
+
+
 @pytest.mark.parametrize("first", [0, 1, 2, 3])
 def test_a_daisy_begins_with_a_whole_sample(first: int) -> None:
     codec, samples, frames = played("cyton-daisy")
@@ -254,6 +266,52 @@ def test_leads_off_are_cut_apart() -> None:
                 assert np.isnan(chunk.values[row]).all()
             else:
                 np.testing.assert_array_equal(chunk.values[row], samples[row, 8 * k : 8 * k + 8])
+
+
+def test_of_what_is_cut_where_leads_go_off_only_the_first_has_the_loss_before_it() -> None:
+    codec, samples, _ = played("healthypi3", 40)
+    encoder = codec.encoder()
+    parts = [frozenset(), frozenset({"ECG"}), frozenset({"IR"}), frozenset()]
+    pieces = [encoder.encode(samples[:, 10 * k : 10 * k + 10], off) for k, off in enumerate(parts)]
+    before, rest = pieces[0][: 27 * 4], pieces[0][27 * 7 :] + b"".join(pieces[1:])
+    chunks = codec.frames().decode(before + b"\x99" * 81 + rest)
+    assert [(chunk.values.shape[1], chunk.lost_before, chunk.lost_exact) for chunk in chunks] == [
+        *((4, 0, True), (3, 3, False)),
+        *((10, 0, True), (10, 0, True), (10, 0, True)),
+    ]
+
+
+@pytest.mark.parametrize("name", [board.name for board in registry.boards()])
+def test_played_in_pieces_it_is_the_same_frames(name: str) -> None:
+    """Their numbers go on, and so does what does not fill a frame."""
+    codec = registry.codec(name)
+    samples = coded(codec, 700)
+    whole = codec.encoder().encode(samples)
+    encoder, bounds = codec.encoder(), [0, 1, 4, 14, 15, 16, 33, 290, 300, 556, 700]
+    parts = [encoder.encode(samples[:, first:last]) for first, last in itertools.pairwise(bounds)]
+    assert b"".join(parts) == whole
+
+
+def test_one_more_than_a_channel_can_say_is_played_as_the_most_it_can() -> None:
+    """BITalino: four of ten bits and two of six."""
+    codec = registry.codec("bitalino")
+    top = np.array([[1024.0], [1024.0], [1024.0], [1024.0], [64.0], [64.0]], np.float32)
+    decoder = codec.frames()
+    data = codec.encoder().encode(np.repeat(top, 8, axis=1) * np.array([1, 1, 1, 1, -1, -1, -1, -1], np.float32))
+    got = np.concatenate([chunk.values for chunk in [*decoder.decode(data), *decoder.flush()]], axis=1)
+    assert got[:, 0].tolist() == got[:, 3].tolist() == [1023, 1023, 1023, 1023, 63, 63]
+    assert got[:, 4].tolist() == got[:, 7].tolist() == [0] * 6
+
+
+@pytest.mark.parametrize("said", ["ecg", "resp", "hr", "rr"])
+def test_a_frame_of_nothing_but_zeros_alone_says_that_the_leads_are_off(said: str) -> None:
+    """A wave may be zero, and a rate not known yet."""
+    for layout in (boards.ADS1292R, boards.ADS1292R_9):
+        zeros = dict.fromkeys(("ecg", "resp", "hr", "rr"), 0)
+        data = layout.pack(zeros) + layout.pack({**zeros, said: 5}) + layout.pack(zeros)
+        chunks = registry.codec("ads1292r").frames().decode(data)
+        off = frozenset({"ECG", "RESP"})
+        assert [chunk.lead_off for chunk in chunks] == [off, frozenset(), off]
 
 
 @pytest.mark.parametrize(("name", "off"), [("healthypi4", {"ECG"}), ("ads1292r", {"ECG", "RESP"})])

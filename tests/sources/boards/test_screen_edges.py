@@ -93,3 +93,24 @@ def test_after_a_long_loss_the_first_eight_are_not_judged(after: int) -> None:
     chunks, _ = screened([chunk(begin), chunk(rest, LONGEST_LOSS + 1)])
     lost = np.flatnonzero(np.isnan(samples_of(chunks, 1)[0])).tolist()
     assert lost == ([700 + after] if after >= 8 else [])
+
+
+@pytest.mark.parametrize("apart", [3, 4, 5, 6, 8])
+@pytest.mark.parametrize("slope", [0.0, 25 * FLOOR, -25 * FLOOR])
+def test_what_was_given_up_casts_no_doubt_on_what_comes_soon_after(apart: int, slope: float) -> None:
+    """It is as if what its neighbours suggest had come in its place, on a line that rises or falls steeply, too."""
+    values = np.arange(3000, dtype=np.float64) * slope
+    places = [1000, 1000 + apart]
+    values[places] += np.array([60.0, -20.0]) * FLOOR
+    got = samples_of(screened([chunk(values)])[0], 1)[0]
+    assert np.flatnonzero(np.isnan(got)).tolist() == places
+
+
+def test_what_follows_a_loss_is_joined_to_what_came_after_it() -> None:
+    values = np.arange(90, dtype=np.float32) / 1000
+    first, second, third = values[:30], values[30:60], values[60:]
+    chunks, _ = screened([chunk(first), chunk(second, 3), chunk(third)], at_once=3)
+    assert [(one.lost_before, one.lost_exact) for one in chunks[:2]] == [(0, True), (3, False)]
+    np.testing.assert_array_equal(chunks[0].values[0], first)
+    assert chunks[1].values[0].tolist() == values[30:86].tolist()  # the screen waits for the last four
+    np.testing.assert_array_equal(np.concatenate([one.values[0] for one in chunks]), values)
