@@ -20,6 +20,7 @@ from tests.alarms.by_hand import (
     beats,
     every,
     evidence,
+    pulse_at,
     pulses,
     quality,
     samples,
@@ -211,3 +212,57 @@ def test_the_lead_that_swings_most_purely_now_speaks() -> None:
     assert found.confidence == 0.75
     beats(made, "II", every(0.3, 100))
     assert found.against is None
+
+
+# -- once it stands -----------------------------------------------------------------------------------------------------------
+
+
+def going_on() -> tuple[Evidence, int]:
+    """One that was raised, swung until the 50th second, and does not since."""
+    made = evidence("II", abp=True)
+    made.standing = frozenset({fibrillation.KIND})
+    textures(made, "II", FIBRILLATION, 43.0, 50.0)
+    return made, textures(made, "II", replace(FIBRILLATION, peaked=4.0), 50.25, 56.0)
+
+
+def test_it_has_gone_on_since_three_seconds_before_its_last_swing() -> None:
+    """Which is how long a swing is."""
+    made, now = going_on()
+    found = ventricular_fibrillation(made, now, LIMITS)
+    assert found is not None
+    last = [one.sample for one in made.ecg["II"].textures if swings(one)][-1]
+    assert (found.since, found.met, found.channel) == (last - samples(3), last, "II")
+    assert found.evidence == {
+        "oscillation_per_min": 294,
+        "concentration": 0.6,
+        "peaked": 2.6,
+        "alike": 0.5,
+        "leads": ["II"],
+    }
+    assert found.confidence == 0.667
+
+
+@pytest.mark.parametrize("back", [1, 2])
+@pytest.mark.parametrize(("alike", "like"), [(0.75, True), (0.74, False)])
+def test_the_newest_look_at_it_alone_may_end_it(back: int, alike: float, like: bool) -> None:
+    """By what may be the usual beat; and a still one while the look before it was not still."""
+    made, now = going_on()
+    seen = made.ecg["II"].textures
+    seen[-back] = replace(seen[-back], alike=alike)
+    assert (ventricular_fibrillation(made, now, LIMITS) is None) is (like and back == 1)
+    seen[-back] = replace(seen[-back], alike=0.5, last_size_log=-1.6)
+    assert (ventricular_fibrillation(made, now, LIMITS) is None) is (back == 1)
+
+
+@pytest.mark.parametrize(("earlier", "ends"), [(0, True), (1, False)])
+def test_three_pulses_within_the_last_four_seconds_end_it(earlier: int, ends: bool) -> None:
+    made, now = going_on()
+    for at in (now - samples(4) - earlier, now - samples(3), now - samples(2)):
+        made.pulse(pulse_at(at, 200))
+    assert (ventricular_fibrillation(made, now, LIMITS) is None) is ends
+
+
+def test_figures_are_shown_with_two_digits() -> None:
+    one = replace(FIBRILLATION, concentration=0.6149, peaked=2.6351, alike=0.5449)
+    said = fibrillation._seen(one, ["II"])
+    assert said == {"oscillation_per_min": 294, "concentration": 0.61, "peaked": 2.64, "alike": 0.54, "leads": ["II"]}
