@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from edge_agent.commands import Run, described
 from edge_agent.commands.models_shown import (
     SERVICE_CONFIG,
+    config_of,
     list_models,
     open_catalogue,
     say_json,
     show,
+    streams_naming,
     verified,
     verify,
 )
@@ -226,15 +228,34 @@ def _now_active(
     arguments: argparse.Namespace, catalogue: Catalogue, name: str, active: str | None, *, changed: bool = True
 ) -> int:
     under = catalogue.underneath(name)
+    runs = active or (under.version if under else None)
+    path = config_of(arguments)
+    streams = streams_naming(path, name) if path is not None and changed else []
     if arguments.json:
-        return say_json({"name": name, "active": active or (under.version if under else None)})
+        return say_json({"name": name, "active": runs, **({"streams": streams} if streams else {})})
     if active is not None:
         print(f"{name} {active}: active")
     else:
         print(f"{name} {under.version}: active, from {catalogue.under}" if under else f"{name}: no version is active")
     if changed:
         print(RELOAD)
+        print("".join(f"{line}\n" for line in _who_names_it(path, name, streams, runs)), end="")
     return 0
+
+
+def _who_names_it(path: Path | None, name: str, streams: list[str], runs: str | None) -> Iterator[str]:
+    """What the change means to whoever wrote the model's name into a configuration."""
+    if streams:
+        those = f"{path}: stream {', '.join(streams)} names {name} (models = [...])"
+        if runs is not None:
+            yield f"{those}: {runs} runs there from the next reload on"
+        else:
+            yield (
+                f"{those}: an agent that runs goes on as it is and refuses to reload, and none starts until a version is active:"
+                " edge-agent models activate, or take the name out"
+            )
+    elif runs is None and path is None:
+        yield f"a configuration whose streams name {name} (models = [...]) is refused from now on; --config FILE looks into one"
 
 
 # -- making them -----------------------------------------------------------------------------------------------------

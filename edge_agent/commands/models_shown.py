@@ -20,18 +20,28 @@ SERVICE_CONFIG = Path("/etc/edge-agent/edge-agent.toml")
 SERVICE_STATE = Path("/var/lib/edge-agent")
 
 
+def config_of(arguments: argparse.Namespace) -> Path | None:
+    """The configuration that a command means: that given, else the service's own, whoever runs this command."""
+    given: Path | None = arguments.config
+    return given if given is not None or not SERVICE_CONFIG.is_file() else SERVICE_CONFIG
+
+
+def streams_naming(path: Path, name: str) -> list[str]:
+    """The configuration's streams whose ``models`` name this one."""
+    from edge_agent import config
+
+    return [stream.name for stream in config.load(path, streams=False).stream if name in (stream.models or ())]
+
+
 def open_catalogue(arguments: argparse.Namespace) -> Catalogue:
     from edge_agent import config
     from edge_agent.inference.installed.catalogue import Catalogue
 
-    path: Path | None = arguments.config
-    settings = config.InferenceConfig()
+    path, settings = config_of(arguments), config.InferenceConfig()
     if path is not None:
         settings = config.load(path, streams=False).inference
-    elif SERVICE_CONFIG.is_file():  # the service's own, whoever runs this command
-        settings = config.load(SERVICE_CONFIG, streams=False).inference
-        if settings.store is None and SERVICE_STATE.is_dir():
-            settings = settings.model_copy(update={"store": SERVICE_STATE / "models"})
+    if arguments.config is None and path is not None and settings.store is None and SERVICE_STATE.is_dir():
+        settings = settings.model_copy(update={"store": SERVICE_STATE / "models"})
     if arguments.store is not None:
         settings = settings.model_copy(update={"store": arguments.store})
     return Catalogue.of(settings)

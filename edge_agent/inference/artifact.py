@@ -217,8 +217,12 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
             f"{path}: output has shape {arrays['output'].shape}, labels are {len(manifest.labels)}:"
             f" ({cases}, {manifest.output_size}) is wanted"
         )
-    if not all(np.isfinite(array).all() for array in arrays.values()):
-        raise ArtifactError(f"{path}: holds values that are not finite")
+    unreal = next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+    if unreal is not None:
+        raise ArtifactError(
+            f"{path}: {plain(unreal)} holds values that are not finite",
+            remedy=NO_NUMBERS if unreal == "output" else "golden vectors are numbers that the model can be asked about",
+        )
     most = most_tolerance(arrays["output"], index=manifest.output.holds == "index")
     if manifest.golden.tolerance > most:
         raise ArtifactError(
@@ -227,6 +231,9 @@ def _golden(path: Path, data: bytes, manifest: Manifest) -> tuple[tuple[Samples,
             remedy="a few steps of an int8 output are usual (8/256 of a score)",
         )
     return tuple(arrays[part.name] for part in manifest.inputs), arrays["output"]
+
+
+NO_NUMBERS = "the model itself answers so: its weights are no numbers, or it divides by zero; train or convert it again"
 
 
 def _plain_numbers(path: Path, name: str, array: Samples) -> Samples:
@@ -259,6 +266,11 @@ def open_engine(artifact: Artifact) -> Engine:
         index=manifest.output.holds == "index",
     )
     worst = verify(artifact, engine)
+    if not math.isfinite(worst):
+        raise ArtifactError(
+            f"{artifact.folder / 'model.tflite'}: its outputs are no numbers (NaN or infinite) on golden inputs",
+            remedy=NO_NUMBERS,
+        )
     if not worst <= manifest.golden.tolerance:
         raise ArtifactError(
             f"{artifact.folder}: golden outputs differ by {worst:.4g}, tolerance {manifest.golden.tolerance:.4g}",

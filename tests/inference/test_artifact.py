@@ -283,8 +283,11 @@ def test_golden_vectors_that_are_no_archive(golden: bytes, tmp_path: Path) -> No
         ({"output": np.zeros((2, 4))}, ("output has shape (2, 4)", "labels are 5")),
         ({"output": np.zeros((0, 5)), "rr": np.zeros((0, 3)), "numbers": np.zeros((0, 2))}, ("holds no case",)),
         ({"output": np.float64(3)}, ("holds no case",)),
-        ({"rr": np.full((2, 3), np.nan)}, ("not finite",)),
-        ({"output": np.full((2, 5), np.inf)}, ("not finite",)),
+        ({"rr": np.full((2, 3), np.nan)}, ("rr holds values that are not finite",)),
+        (
+            {"output": np.full((2, 5), np.inf)},
+            ("output holds values that are not finite",),
+        ),
         ({"output": np.full((2, 5), "x")}, ("output holds str32",)),
         ({"output": np.full((2, 5), 1j)}, ("output holds complex128", "plain numbers")),
         ({"output": np.full((2, 5), True)}, ("output holds bool",)),

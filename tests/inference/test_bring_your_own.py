@@ -19,6 +19,7 @@ from edge_agent.replay import Settings, run_blocks
 from edge_agent.sources.base import Signal, StreamInfo
 from edge_agent.sources.simulated.patient import SimulatedPatient
 from edge_agent.sources.simulated.script import Episode, Script
+from tests.inference.hostile import NAN_WEIGHTS
 from tests.inference.made import G, Op, T, tflite
 
 FS = 250.0
@@ -175,6 +176,21 @@ def test_golden_vectors_that_prove_nothing_are_said_to(tmp_path: Path, capsys: p
     ]
     assert main(command) == 0
     assert "the same answer" in capsys.readouterr().err
+
+
+def test_a_net_whose_answers_are_no_numbers_is_said_to_be_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not the golden vectors, which are made here, but the file that was brought."""
+    (tmp_path / "net.tflite").write_bytes(NAN_WEIGHTS)
+    command = ["models", "new", str(tmp_path / "net.tflite"), str(tmp_path / "nan"), "--labels", "a,b,c,d,e"]
+    given = ["--input", "numbers=features:rr_cv16+rr_step8", "--input", "rr=rr"]
+    assert main([*command, *given, "--anchor", "beat"]) == 1
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'net.tflite'}: its outputs are no numbers (NaN or infinite) for 32 of 32 random inputs" in said
+    assert "train or convert it again" in said
+    assert "golden" not in said
+    assert not (tmp_path / "nan").exists()
 
 
 def test_several_inputs_and_leads(tmp_path: Path) -> None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import toy
 from edge_train import places, tasks
 from edge_train.cli import main, parser
+from edge_train.data.windows import Split
 from edge_train.errors import DataError
 
 
@@ -248,3 +252,181 @@ def test_corrections_that_are_not_there_are_known_at_once(
     monkeypatch.setitem(sys.modules, "tensorflow", None)  # which takes a minute to load on a busy machine
     assert main(["finetune", str(tmp_path), "--corrections", str(tmp_path / "none")]) == 1
     assert "none: there is no such folder of corrections" in capsys.readouterr().err
+
+
+def _spoken_of_without_tensorflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused now is refused before it would be loaded, which takes a quarter of a minute."""
+    import sys
+
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--epochs", "0"], "--epochs 0: 1 or more"),
+        (["--unfreeze", "0"], "--unfreeze 0: 1 or more"),
+        (["--patience", "-1"], "--patience -1: 1 or more"),
+        (["--rate", "nan"], "--rate nan: a number above 0"),
+        (["--rate", "0"], "--rate 0: a number above 0"),
+        (["--hold", "-1"], "--hold -1: a number, 0 or more"),
+        (["--allow", "inf"], "--allow inf: a number, 0 or more"),
+        (["--seed", "-3"], "--seed -3: 0 or more"),
+    ],
+)
+def test_fine_tuning_by_numbers_that_are_none_is_refused_at_once(
+    given: list[str],
+    message: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _spoken_of_without_tensorflow(monkeypatch)
+    assert main(["finetune", str(tmp_path), "--corrections", str(tmp_path), *given]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_fine_tuning_refuses_before_tensorflow_is_loaded(
+    toy_artifact: Path,
+    toy_places: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import shutil
+
+    from edge_agent.inference.loaded import shipped_models
+
+    _spoken_of_without_tensorflow(monkeypatch)
+
+    def refused(artifact: Path, *more: str) -> str:
+        assert main(["finetune", str(artifact), "--corrections", str(tmp_path), *more, *toy_places]) == 1
+        return capsys.readouterr().err
+
+    assert "no such model folder" in refused(tmp_path / "nothing")
+    assert "holds no corrected segments" in refused(toy_artifact)
+    assert "is asked about rhythms" in refused(shipped_models() / "ecg-af-rr")
+    assert "no fitted run" in refused(toy_artifact, f"--weights={tmp_path}")
+    alone = tmp_path / "alone" / "toy"
+    shutil.copytree(toy_artifact, alone)
+    assert f"its float model is not at hand ({alone}.keras)" in refused(alone)
+    (alone.parent / "toy.keras").write_bytes(b"rubbish")
+    assert "not a float model of an artifact" in refused(alone)
+    shutil.copy(shipped_models() / "ecg-af-rr.keras", alone.parent / "toy.keras")
+    assert "belongs to ecg-af-rr" in refused(alone)
+
+
+def test_what_a_fit_took_is_told_of_all_of_it(
+    toy_places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its epochs are not all: TensorFlow is loaded, data are read, and processor time is not the clock's."""
+    from edge_train.commands import fit
+
+    clock = iter([100.0, 190.0, 200.0, 230.0, 240.0])
+    monkeypatch.setattr(fit, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    build = tmp_path / "build"
+    build.mkdir()
+    (build / "data").symlink_to(Path(toy_places[0].partition("=")[2]) / "data")
+    command = ["fit", "toy", "--seed", "4", "--quiet", "--set", "epochs=1", f"--build={build}"]
+    assert main(command) == 0
+    assert re.search(r" weights, 90 s \(\d+ s of processor time in its epochs\)\n$", capsys.readouterr().out)
+    assert main(command) == 0
+    assert capsys.readouterr().out.endswith(" weights\n")  # fitted already: nothing took anything
+
+
+def test_a_part_of_the_data_says_so_and_does_not_ship(
+    toy_places: list[str],  # noqa: ARG001 - makes the task known
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[float] = []
+
+    def prepare(_: object, data: Path, oracle: bool, part: float = 1.0) -> Split:  # noqa: ARG001
+        asked.append(part)
+        return toy.split()
+
+    monkeypatch.setattr(toy.Toy, "prepare", prepare)
+    (tmp_path / "shared" / "data").mkdir(parents=True)
+    where = [f"--{name}={tmp_path / name}" for name in ("build", "models", "results", "shared")]
+    for wrong in ("0", "1.5", "nan", "-0.1"):
+        assert main(["data", "prepare", "toy", f"--part={wrong}", *where]) == 1
+        assert "a share of the data is above 0, and 1 at most" in capsys.readouterr().err
+    assert main(["data", "prepare", "toy", "--part", "0.25", *where]) == 0
+    assert asked == [0.25]
+    assert json.loads((tmp_path / "build" / "data" / "toy" / "data.json").read_text())["part"] == 0.25
+    assert main(["fit", "toy", "--seed", "0", "--quiet", "--set", "epochs=1", *where]) == 0
+    assert main(["pack", "toy", *where]) == 1
+    assert "fitted on a part of the data (--part 0.25)" in capsys.readouterr().err
+    assert not (tmp_path / "models" / "toy").exists()
+
+
+def test_a_part_is_spread_and_loses_no_kind() -> None:
+    from edge_train.data.part import thinned, thinned_by
+
+    assert thinned(range(40), 0.1) == [9, 19, 29, 39]
+    assert thinned(range(3), 0.1) == [0]
+    assert thinned(range(5), 1.0) == [0, 1, 2, 3, 4]
+    for share in (0.1, 0.3, 0.7):
+        assert len(thinned(range(1000), share)) == round(1000 * share)
+    kinds = "NNNNVNNNNNNNNNNNNNNS"
+    found = thinned_by(range(20), 0.2, kinds.__getitem__)
+    assert found == [4, 5, 10, 15, 19]
+    assert {kinds[i] for i in found} == set("NVS")
+
+
+def test_a_long_step_says_how_far_it_is_in_a_log(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edge_train import counted
+
+    clock = [0.0]
+    monkeypatch.setattr(counted, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for _ in counted.counted("soon done", range(4)):
+        clock[0] += 1
+    assert capsys.readouterr().err == ""
+    for _ in counted.counted("records", range(30)):
+        clock[0] += 1
+    assert capsys.readouterr().err == "records: 5 of 30\nrecords: 15 of 30\nrecords: 25 of 30\n"
+
+
+@pytest.mark.parametrize("name", tasks.TASKS)
+def test_preparing_says_how_far_it_is(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every task's long step is counted: the first item is enough to see that."""
+    from importlib import import_module
+
+    class Enough(Exception):
+        pass
+
+    def first(title: str, items: Any) -> Any:
+        raise Enough(f"{title}: {len(items)}")
+
+    module = import_module(tasks._MODULES[name])
+    monkeypatch.setattr(module, "counted", first)
+    if name == "ecg-af-rr":
+        monkeypatch.setattr(module, "courses", lambda _: [])
+    if name == "ecg-af-10s":
+        monkeypatch.setattr(module, "labels", lambda _: {f"A{i:05}": i % 4 for i in range(40)})
+    if name == "abp-segment":
+        monkeypatch.setattr(module.lines, "alarms", lambda _: {})
+        monkeypatch.setattr(module.lines, "names", lambda _: [f"a{i}" for i in range(9)])
+    (tmp_path / "mitdb").mkdir()
+    with pytest.raises(Enough, match=r": \d+$"):
+        tasks.task(name).prepare(tmp_path, False)
+    assert capsys.readouterr().out == ""
+
+
+def test_what_was_fetched_is_found_where_nothing_else_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGE_AGENT_SHARED", raising=False)
+    monkeypatch.setattr(places, "__file__", str(tmp_path / "a" / "b" / "training" / "edge_train" / "places.py"))
+    build = tmp_path / "build"
+    with pytest.raises(DataError, match="no folder 'data' there"):
+        places.shared_folder(None, build)
+    (build / "public" / "data").mkdir(parents=True)
+    assert places.shared_folder(None, build) == build / "public" / "data"
+    with pytest.raises(DataError, match="told: no folder 'data' there"):  # what was told is not passed over
+        places.shared_folder(tmp_path / "told", build)
+    (tmp_path / "a" / "shared" / "data").mkdir(parents=True)
+    assert places.shared_folder(None, build) == tmp_path / "a" / "shared" / "data"

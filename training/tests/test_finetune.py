@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -278,3 +279,83 @@ def test_more_layers_than_there_are(
 
 def test_versions_count_up() -> None:
     assert finetune.next_version("0.1.9") == "0.1.10"
+    assert finetune.version_after("0.1.9", None) == "0.1.10"
+    assert finetune.version_after("0.1.9", "0.2.0") == "0.2.0"
+
+
+@pytest.mark.parametrize("wanted", ["0.1.0", "0.0.9", "1.0", "1.0.x", "v2.0.0", "", "1.0.0\n"])
+def test_a_version_that_no_device_would_take_is_refused_at_once(
+    wanted: str, toy_artifact: Path, folder: Path, toy_places: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["finetune", str(toy_artifact), "--corrections", str(folder), "--version", wanted, *toy_places]) == 1
+    assert "three numbers with dots are wanted, higher than 0.1.0" in capsys.readouterr().err
+
+
+def test_a_beat_model_needs_no_prepared_data(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MIT-BIH alone: who corrects a patient's beats has neither VitalDB nor the strips that a fit from nothing takes."""
+    from edge_train.finetuning import general
+    from edge_train.opened import look_into
+    from edge_train.places import Places
+
+    from edge_agent.inference.loaded import shipped_models
+
+    monkeypatch.setattr(general, "TRAIN", ["101", "106"])
+    monkeypatch.setattr(general, "DS2", ["100"])
+    monkeypatch.setattr(general, "SHOWN", 40)
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    folder = tmp_path / "shared" / "data" / "mitdb"
+    folder.mkdir(parents=True)
+    for name in ("101", "100"):
+        for ending in ("hea", "dat", "atr"):
+            (folder / f"{name}.{ending}").symlink_to(shared / "data" / "mitdb" / f"{name}.{ending}")
+    opened = look_into(shipped_models() / "ecg-beat-aami")
+    where = Places(tmp_path / "shared", tmp_path / "build", tmp_path, tmp_path)
+    with pytest.raises(DataError, match=r"record 106 is not there.*edge-train data get mitdb"):
+        general.general(opened, where, ())
+    for ending in ("hea", "dat", "atr"):
+        (folder / f"106.{ending}").symlink_to(shared / "data" / "mitdb" / f"106.{ending}")
+    found = general.general(opened, where, ())
+    assert opened.manifest is not None
+    names = {part.name for part in opened.manifest.inputs}
+    assert set(found.train.inputs) == set(found.test.inputs) == set(found.shown) == names
+    assert (set(found.train.group), set(found.test.group)) == ({"101", "106"}, {"100"})
+    assert len(found.train) > 7_000  # both leads of both
+    assert len(found.test) > 2_200
+    (folder / "100.atr").unlink()  # other annotations are another test set, not the one that was kept
+    (folder / "100.atr").symlink_to(shared / "data" / "mitdb" / "101.atr")
+    assert len(general.general(opened, where, ()).test) < 1_900
+    without = general.general(opened, where, ("106", "100"))
+    assert set(without.train.group) == {"101"}
+    assert len(without.test) == 0
+
+
+def test_a_beat_model_of_other_inputs_is_said_to_be_one(tmp_path: Path) -> None:
+    from edge_train.finetuning.general import general
+    from edge_train.opened import Opened
+    from edge_train.places import Places
+
+    opened = Opened(tmp_path / "old", "old", None, ("N", "V"), beat_manifest().model_copy(update={"task": "ecg-beat"}))
+    with pytest.raises(DataError, match="takes wave; here beats have beat, rr, shape, usual: an older model"):
+        general(opened, Places(tmp_path, tmp_path, tmp_path, tmp_path), ())
+
+
+def test_measured_on_a_part_is_said(
+    folder: Path, toy_artifact: Path, toy_places: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import dataclasses
+
+    from edge_train.data import windows
+
+    split = toy.split()
+    windows.save(
+        tmp_path / "data" / "toy", dataclasses.replace(split, facts={**split.facts, "part": 0.1}), toy.TASK.labels
+    )
+    out = tmp_path / "out"
+    command = ["finetune", str(toy_artifact), "--corrections", str(folder), "--out", str(out), "--allow", "3"]
+    more = ["--unfreeze", "3", "--hold", "4", "--rate", "2e-3", "--version", "0.3.0"]
+    assert main([*command, *more, *toy_places, f"--build={tmp_path}"]) == 0
+    assert "on a part of the data only (prepared with --part 0.1)" in capsys.readouterr().out
+    card = (out / "toy" / "MODEL_CARD.md").read_text()
+    assert "on a part (0.1) of the data" in card
+    assert "## Fine-tuned: 0.3.0, from 0.1.0" in card
+    assert load(out / "toy").manifest.version == "0.3.0"

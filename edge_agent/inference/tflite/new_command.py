@@ -243,7 +243,7 @@ def golden_of(content: bytes, found: Tflite, about: dict[str, Any], seed: int, w
     """Random inputs (a normal distribution within the tensor's range) and what the file makes of them here."""
     import numpy as np
 
-    from edge_agent.inference.artifact import most_tolerance
+    from edge_agent.inference.artifact import NO_NUMBERS, most_tolerance
     from edge_agent.inference.engine import CpuEngine, Feed
 
     graph = found.main
@@ -266,6 +266,12 @@ def golden_of(content: bytes, found: Tflite, about: dict[str, Any], seed: int, w
     ]
     engine = CpuEngine(content, feeds, size, where=where, index=holds == "index")
     rows = [engine.invoke(tuple(array[case] for array in arrays.values())) for case in range(CASES)]
+    unreal = sum(not np.isfinite(row).all() for row in rows)
+    if unreal:
+        raise ArtifactError(
+            f"{where}: its outputs are no numbers (NaN or infinite) for {unreal} of {CASES} random inputs",
+            remedy=NO_NUMBERS,
+        )
     if np.ptp(np.array(rows), axis=0).max() == 0:
         print(
             f"{where}: gives the same answer to all {CASES} random inputs: these golden vectors prove little; use cases of your own",

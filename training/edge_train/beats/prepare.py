@@ -25,8 +25,8 @@ COPIES = 6
 """Changed copies of every record: every second with stretches of faster rhythm."""
 SIMULATED_PATIENTS = range(1000, 1040)
 WHENCE = (
-    "edge-train data get mitdb",
-    "fitting wants the annotations of the VitalDB Arrhythmia Database; fine-tuning does without prepared beats",
+    "run: edge-train data get mitdb, or give --shared",
+    "fitting needs the annotations of the VitalDB Arrhythmia Database (fine-tuning needs mitdb alone, and nothing prepared)",
 )
 
 
@@ -37,7 +37,7 @@ def prepare(shared: Path, out: Path, seed: int = 0, oracle: bool = False, part: 
     mitdb, vitaldb = shared / "mitdb", shared / "vitaldb_arr" / "Annotation_Files_250907"
     for folder in (mitdb, vitaldb):
         if not folder.is_dir():
-            raise DataError(f"{folder}: not there; it is needed", remedy=WHENCE[folder == vitaldb])
+            raise DataError(f"{folder}: not there; {WHENCE[folder == vitaldb]}")
     cases = sorted(vitaldb.glob("*.csv"))
     if not cases:
         raise DataError(f"{vitaldb}: holds no annotation files")

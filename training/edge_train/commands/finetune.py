@@ -62,6 +62,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
+        "--version",
+        metavar="X.Y.Z",
+        help="of what is made (default: the third number one higher); a device takes no version twice with other content",
+    )
+    parser.add_argument(
         "--key", type=Path, metavar="FILE", help="sign the new manifest with this Ed25519 private key (PEM)"
     )
     add_places(parser)
@@ -86,6 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
     manifest, tflite = opened.manifest, opened.tflite
     assert manifest is not None
     assert tflite is not None
+    version = finetune.version_after(manifest.version, arguments.version)
     corrected = corrections.read(arguments.corrections, manifest, arguments.annotator)
     finetune.check(corrected, manifest)
     everybody = general(opened, where, corrected.patients)
@@ -119,8 +125,8 @@ def run(arguments: argparse.Namespace) -> None:
         "before": before.as_json(),
         "after": after.as_json(),
     }
-    _write(opened, made, shown, folder, facts, arguments)
-    print(f"{folder}: version {finetune.next_version(manifest.version)}; its float model {folder.name}.keras")
+    _write(opened, made, shown, folder, version, facts, arguments)
+    print(f"{folder}: version {version}; its float model {folder.name}.keras")
 
 
 def _refuse(arguments: argparse.Namespace) -> None:
@@ -142,10 +148,10 @@ def _write(
     tflite: bytes,
     shown: dict[str, Any],
     folder: Path,
+    version: str,
     facts: dict[str, Any],
     arguments: argparse.Namespace,
 ) -> None:
-    from edge_train.finetuning.finetune import next_version
     from edge_train.packing import floats
     from edge_train.packing.card import finetuned
     from edge_train.packing.pack import CARD, golden_cases, pack
@@ -153,7 +159,7 @@ def _write(
 
     manifest = opened.manifest
     about = {key: value for key, value in opened.raw.items() if key not in ("golden", "files")}
-    about["version"] = next_version(manifest.version)
+    about["version"] = version
     taught = f"fine-tuned from {manifest.version} on {facts['windows']['train']} corrected windows of {', '.join(facts['patients'])}"
     training = dict(about["training"])
     training["protocol"] = f"{training['protocol']}; {taught}"

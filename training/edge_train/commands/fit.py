@@ -54,15 +54,23 @@ def _task(found: Chosen, where: Places, wanted: list[int], arguments: argparse.N
 
     assert found.task is not None
     assert found.plan is not None
+    began = time.monotonic()
     split = windows.load(where.data(found.name))
     for seed in wanted:
         folder = where.run(found.artifact, seed)
         say = _mute if arguments.quiet else _say
+        anew = arguments.fresh or not (folder / "fit.json").is_file()
         facts = fit(found.task, split, found.plan, seed, folder, say, resume=not arguments.fresh)
         _say(
             f"{found.artifact} seed {seed}: {facts['validation_of']} {facts['validation']:.4f} (epoch {facts['best_epoch']}"
-            f" of {facts['epochs']}), {facts['weights']} weights, {facts['seconds']:.0f} s"
+            f" of {facts['epochs']}), {facts['weights']} weights"
+            + (
+                f", {time.monotonic() - began:.0f} s ({facts['seconds']:.0f} s of processor time in its epochs)"
+                if anew
+                else ""
+            )
         )
+        began = time.monotonic()
 
 
 def _beats(found: Chosen, where: Places, wanted: list[int], arguments: argparse.Namespace) -> None:

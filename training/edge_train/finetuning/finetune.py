@@ -7,13 +7,15 @@ classes or the thresholds moves by itself. Only the last layers move; normalisat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from edge_agent.inference.manifest import Manifest
+from edge_agent.inference.artifact import version_key
+from edge_agent.inference.manifest import VERSION, Manifest
 from edge_train.arrays import Floats, Ints
 from edge_train.data.cutting import saturated
 from edge_train.data.windows import Windows
@@ -224,12 +226,21 @@ def judge(before: Measured, after: Measured, allow: float) -> None:
     if fallen > allow:
         raise DataError(
             f"the general test set's macro-F1 falls by {fallen:.2f} points ({before.general_macro:.2f} to {after.general_macro:.2f}),"
-            f" more than --allow {allow:g}; nothing is written. Fewer layers (--unfreeze) or a smaller --rate may keep it"
+            f" more than --allow {allow:g}; nothing is written. Fewer layers (--unfreeze), a smaller --rate or a larger --hold may keep it"
         )
     if after.patient_macro < before.patient_macro:
         raise DataError(
             f"the patient's own macro-F1 falls from {before.patient_macro:.2f} to {after.patient_macro:.2f}; nothing is written"
         )
+
+
+def version_after(version: str, wanted: str | None) -> str:
+    """The new one's: as wanted, if it is higher, else the next."""
+    if wanted is None:
+        return next_version(version)
+    if not re.fullmatch(VERSION, wanted) or version_key(wanted) <= version_key(version):
+        raise DataError(f"--version {wanted}: three numbers with dots are wanted, higher than {version}")
+    return wanted
 
 
 def next_version(version: str) -> str:

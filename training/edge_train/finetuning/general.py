@@ -23,7 +23,7 @@ from edge_train.data.cutting import Signal, as_windows, at_beats
 from edge_train.data.mitdb import DS2, TRAIN, read_record
 from edge_train.data.windows import Windows, join
 from edge_train.errors import DataError
-from edge_train.files import whole_file
+from edge_train.files import digest_of, whole_file
 from edge_train.opened import Opened
 from edge_train.packing import export
 from edge_train.places import Places
@@ -69,8 +69,8 @@ def general(opened: Opened, where: Places, patients: tuple[str, ...]) -> General
     missing = [name for name in (*TRAIN, *DS2) if not (mitdb / f"{name}.hea").is_file()]
     if missing:
         raise DataError(
-            f"{mitdb}: record {missing[0]} is not there; all of MIT-BIH is needed, to see what others lose",
-            remedy="edge-train data get mitdb",
+            f"{mitdb}: record {missing[0]} is not there; all of MIT-BIH is needed, to see what others lose:"
+            " edge-train data get mitdb, or give --shared"
         )
     kept = ds1(mitdb)
     train = Windows(
@@ -97,7 +97,8 @@ def ds1(folder: Path) -> Beats:
 def ds2(manifest: Manifest, folder: Path, cache: Path) -> Windows:
     """Every beat of DS2 at its reference position, cut by the daemon's feeder."""
     inputs = [part.model_dump() for part in manifest.inputs]
-    key = hashlib.sha256(json.dumps([inputs, DS2, sorted(AAMI.items())]).encode()).hexdigest()[:16]
+    sources = digest_of(path for name in DS2 for path in folder.glob(f"{name}.*"))
+    key = hashlib.sha256(json.dumps([inputs, DS2, sorted(AAMI.items()), sources]).encode()).hexdigest()[:16]
     path = cache / f"ds2-{key}.npz"
     if path.is_file():
         with np.load(path) as archive:

@@ -204,6 +204,11 @@ def finetuned(card: str, version: str, facts: Mapping[str, Any]) -> str:
         lines[0] = f"{lines[0].removesuffix(' ' + facts['from'])} {version}"
     before, after = facts["before"], facts["after"]
     windows = facts["windows"]
+    part = (
+        [f"What others lose was measured on a part ({facts['general_part']:g}) of the data."]
+        if "general_part" in facts
+        else []
+    )
     rows = [
         f"| {whose} {label} | {before[whose]['f1'][label]:.2f} | {after[whose]['f1'][label]:.2f} |"
         for whose in ("patient", "general")
@@ -223,6 +228,7 @@ def finetuned(card: str, version: str, facts: Mapping[str, Any]) -> str:
             f" {windows['test']} later ones measured. Layers that moved: {', '.join(facts['layers'])}; epoch {facts['best_epoch']} of"
             f" {facts['epochs']}. The figures above are of {facts['from']}; for other patients",
             "nothing was gained.",
+            *part,
             "",
             "| F1, int8 | before | after |",
             "|---|---|---|",
