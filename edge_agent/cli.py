@@ -80,7 +80,11 @@ def _check(arguments: argparse.Namespace) -> int:
     good = check(arguments.config)
     for text in good.warnings:
         print(f"edge-agent: warning: {plain(text)}", file=sys.stderr)
-    print(lines(f"{arguments.config}: good: {good.streams} streams, models {', '.join(good.models) or 'none'}"))
+    print(
+        lines(
+            f"{arguments.config}: good: {good.streams} stream{'s' * (good.streams != 1)}, models {', '.join(good.models) or 'none'}"
+        )
+    )
     return 0
 
 

@@ -335,7 +335,23 @@ def load(path: Path, *, streams: bool = True, table: str = "inference") -> Confi
         raise ConfigError(path, list(_problems(error, data))) from None
     if missing := missing_files(config, path.parent, None if streams else table):
         raise ConfigError(path, missing)
-    return config.anchored(path.parent.resolve())
+    config = config.anchored(path.parent.resolve())
+    if wrong := list(written_over(config, path)):
+        raise ConfigError(path, wrong)
+    return config
+
+
+def written_over(config: Config, path: Path) -> Iterator[str]:
+    """Outputs that would write into what is read."""
+    read = {os.path.realpath(path): "this configuration"}
+    for stream in config.stream:
+        for key in type(stream.source).model_fields:
+            value = getattr(stream.source, key)
+            if isinstance(value, Path):
+                read[os.path.realpath(value)] = f"what the stream {stream.name} reads"
+    for name, key, file in sinks.files(config):
+        if what := read.get(os.path.realpath(file)):
+            yield f"{name}.{key}: {file.name} is {what}; a file of its own is wanted"
 
 
 def parsed(path: Path) -> dict[str, Any]:

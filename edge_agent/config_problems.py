@@ -38,7 +38,9 @@ def problems(error: ValidationError, data: dict[str, Any], readers: Readers) -> 
         if one["type"] == "extra_forbidden":
             said[place] = f"unknown key{_nearest(one['loc'], readers)}"
         elif one["type"] == "missing":
-            said[place] = "is missing"
+            said[place] = "is missing; write [[stream]], once for each patient" if place == "stream" else "is missing"
+        elif place == "stream" and isinstance(found, dict):
+            said[place] = "is one table; write [[stream]], once for each patient"
         elif one["type"] in ("union_tag_invalid", "union_tag_not_found"):
             allowed = ", ".join(tags)
             kind = found.get("type") if isinstance(found, dict) else None

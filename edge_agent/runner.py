@@ -387,6 +387,8 @@ class StreamRunner:
         elif reason in (self._why, self._since):
             return
         else:
+            if not self._since:
+                log.warning("stream %s: still away, now since %s", self.config.name, reason)
             self._since = reason
         self.state = "offline"
         said = f"{self._why}; since then: {self._since}" if self._since else self._why

@@ -115,8 +115,14 @@ def together(table: Section, *keys: str) -> None:
         raise ValueError(f"{' and '.join(keys)} go together")
 
 
+def _possible(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("must be without NUL characters: no file is called so")
+    return path
+
+
 Host = Annotated[str, AfterValidator(valid_host)]
-DiskPath = Annotated[Path, Strict(False)]
+DiskPath = Annotated[Path, Strict(False), AfterValidator(_possible)]
 """A setting's file or folder; TOML has it as a text, which a strict `Path` refuses."""
 
 _KINDS = {

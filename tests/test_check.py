@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from edge_agent.cli import main
+from edge_agent.commands.check import check
 from edge_agent.config import load
+from edge_agent.errors import ConfigError
 from tests.test_config import SERIAL, SIMULATED, problems
 
 Write = Callable[[str], Path]
@@ -89,3 +92,42 @@ def test_check_says_in_one_round_what_hangs_on_nothing_that_is_wrong(
         assert sum(words in line for line in found) == 1, words
     assert "stand-in" not in err
     assert "nameless" not in err
+
+
+def test_a_folder_that_takes_no_file_is_said(write: Write) -> None:
+    text = '[jsonl]\npath = "/proc/x.jsonl"\n[recorder]\nfolder = "/proc/rec"\n[outbox]\nfolder = "/proc/box"\n'
+    with pytest.raises(ConfigError) as refused:
+        check(write(text + SIMULATED))
+    assert sorted(one.partition(":")[0] for one in refused.value.problems) == [
+        "jsonl.path",
+        "outbox.folder",
+        "recorder.folder",
+    ]
+
+
+def test_a_page_whose_packages_are_not_there_is_said(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith(("starlette", "edge_agent.review"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "starlette", None)
+    monkeypatch.setitem(sys.modules, "starlette.requests", None)
+    with pytest.raises(ConfigError) as refused:
+        check(write(f"[review]\nenabled = true\n{SIMULATED}"))
+    (said,) = refused.value.problems
+    assert said.startswith("review: the page needs packages that are not installed")
+
+
+def test_lines_that_would_go_into_a_file_of_something_else_are_said(write: Write, tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("notes\n", encoding="utf-8")
+    with pytest.raises(ConfigError) as refused:
+        check(write(f'[jsonl]\npath = "mine.txt"\n{SIMULATED}'))
+    (said,) = refused.value.problems
+    assert said.startswith("jsonl: is there already and holds no messages")
+
+
+@pytest.mark.parametrize(
+    "table", ['[jsonl]\npath = "a\\u0000b"\n', '[recorder]\nfolder = "a\\u0000b"\n'], ids=["file", "folder"]
+)
+def test_a_name_that_no_file_can_have_is_said(write: Write, table: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        check(write(table + SIMULATED))
+    assert all("NUL" in one for one in refused.value.problems)

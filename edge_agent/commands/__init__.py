@@ -7,9 +7,14 @@ what they do is here. Descriptions are read for ``edge-agent --help``: a module 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from edge_agent.errors import OutputError
 
 Run = Callable[[argparse.Namespace], int]
+RECORD = (".hea", ".dat", ".edge")
+"""The files of a WFDB record, by their ending."""
 
 
 def described(
@@ -34,3 +39,13 @@ def positive(text: str) -> float:
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
     return value
+
+
+def not_an_input(output: Path | None, inputs: Iterable[Path], option: str) -> None:
+    """Writing over what is read would empty it. ``inputs``: files, or recordings by the name that their files begin with."""
+    if output is None or str(output) == "-" or not output.exists():
+        return
+    for one in inputs:
+        files = (one, *(one.with_name(one.name + ending) for ending in RECORD), *(one.with_suffix(e) for e in RECORD))
+        if any(file.exists() and file.samefile(output) for file in files):
+            raise OutputError(f"{output}: is what is read", remedy=f"name another file for {option}")

@@ -8,8 +8,10 @@ itself, so that one that cannot be read hides nothing of the others. Nothing mor
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import re
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,6 +61,9 @@ def check(path: Path) -> Good:
         trouble, mends_itself = _cannot_be_written(folder)
         if trouble:
             (warnings if mends_itself else found).append(f"{place}: {trouble}")
+    found += sinks.wrong(settings)
+    if settings.review.enabled:
+        found += _page()
     if found:
         raise ConfigError(path, found)
     if all(stream.models is not None for stream in settings.stream):
@@ -207,8 +212,15 @@ def _written(settings: Config) -> Iterator[tuple[str, Path]]:
         yield f"{name}.{key}", path.parent
 
 
+def _page() -> Iterator[str]:
+    try:
+        import edge_agent.review.web  # noqa: F401  # what it needs is there, or it says what is not
+    except EdgeAgentError as error:
+        yield f"review: {_line(error)}"
+
+
 def _cannot_be_written(folder: Path) -> tuple[str, bool]:
-    """Why, or nothing; and whether that is for the user alone who checks: the agent may be another one. Nothing is made here."""
+    """Why, or nothing; and whether that is for the user alone who checks: the agent may be another one. Nothing is left here."""
     there = folder
     while not os.path.lexists(there) and there != there.parent:
         there = there.parent
@@ -220,6 +232,12 @@ def _cannot_be_written(folder: Path) -> tuple[str, bool]:
             f"{folder}: {does} by who checks this: {there} may not be written into; may the user whom the agent runs as?",
             True,
         )
+    try:
+        with tempfile.TemporaryFile(dir=there):  # /proc and its like let root in, and take no file
+            pass
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):  # a full disk is no fault of the configuration
+            return f"{folder}: {does}: {there} takes no file ({error.strerror})", False
     return "", False
 
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from edge_agent.commands import described, positive
+from edge_agent.commands import described, not_an_input, positive
 from edge_agent.errors import EdgeAgentError, OutputError, SourceError
 from edge_agent.shown import lines, plain
 
@@ -65,7 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
     from edge_agent.inference.installed.catalogue import Catalogue, open_first
     from edge_agent.inference.judge import Judge
     from edge_agent.inference.loaded import default_names, load_models, shipped_models
+    from edge_agent.outputs.annotations import file_of
     from edge_agent.replay import Settings, Summary, distinct, replay
+    from edge_agent.sources.open import record_name
 
     if not arguments.records and arguments.verify is None:
         arguments.usage_error("RECORD or --verify FILE is wanted")
@@ -85,7 +87,10 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.verify is not None:
         return _verify(arguments, settings, judge)
     summaries: list[Summary] = []
-    _not_an_input(arguments.events, arguments.records)
+    not_an_input(arguments.events, [*arguments.records, *_given(arguments.config)], "--events")
+    if arguments.annotations is not None:
+        for record in distinct(arguments.records):
+            _not_what_was_said_then(file_of(record_name(record), arguments.annotations), record)
     with _open_events(arguments.events) as events_file:
         for record in distinct(arguments.records):
             summaries.append(
@@ -123,7 +128,8 @@ def _verify(arguments: argparse.Namespace, settings: Settings, judge: Judge) -> 
     if arguments.records:
         raise SourceError("--verify names its recordings itself", remedy="leave them out of the command line")
     questions = read_questions(arguments.verify)
-    _not_an_input(arguments.events, [arguments.verify, *{one.record for one in questions if isinstance(one, Question)}])
+    asked_about = {one.record for one in questions if isinstance(one, Question)}
+    not_an_input(arguments.events, [arguments.verify, *asked_about, *_given(arguments.config)], "--events")
     combiner = combiner_of(model.artifact for model in judge.models.values())
     with _open_events(arguments.events) as file:
         unanswered = 0
@@ -142,13 +148,17 @@ def _verify(arguments: argparse.Namespace, settings: Settings, judge: Judge) -> 
     return int(unanswered > 0)
 
 
-def _not_an_input(output: Path | None, records: Sequence[Path]) -> None:
-    """Writing over a recording while it is read would empty it."""
-    if output is None or str(output) == "-" or not output.exists():
-        return
-    inputs = [record.with_name(record.name + ending) for record in records for ending in ("", ".hea", ".dat")]
-    if any(one.exists() and one.samefile(output) for one in inputs):
-        raise OutputError(f"{output}: is one of the recordings", remedy="name another file for --events")
+def _given(path: Path | None) -> list[Path]:
+    return [] if path is None else [path]
+
+
+def _not_what_was_said_then(target: Path, record: Path) -> None:
+    """Beside a recording, its annotations may be the recorder's: what the agent said then, alarms among it, and said nowhere else."""
+    if target.exists() and target.parent.samefile(record.parent):
+        raise OutputError(
+            f"{target}: stands beside the recording, and may be what the agent said when it recorded that",
+            remedy="name another folder for --annotations, or take the file away first",
+        )
 
 
 class _Events:

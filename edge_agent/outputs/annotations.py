@@ -62,12 +62,11 @@ class AnnotationWriter:
             return None
         rows.sort(key=lambda row: (row[0], row[2] not in "+~", row[1]))
         sample, channel, symbol, subtype, note = zip(*rows, strict=True)
-        # wfdb checks record names strictly; the file's own name need not be one of them.
-        plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in record)
+        file = file_of(record, folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
             wfdb.wrann(
-                plain,
+                file.stem,
                 ANNOTATOR,
                 np.array(sample),
                 symbol=list(symbol),
@@ -79,7 +78,13 @@ class AnnotationWriter:
             )
         except OSError as error:
             raise OutputError(f"{folder}: {error.strerror or error}") from None
-        return folder / f"{plain}.{ANNOTATOR}"
+        return file
+
+
+def file_of(record: str, folder: Path) -> Path:
+    """Where a record's annotations go. wfdb checks the names of records strictly; a recording's own need not be one of them."""
+    plain = "".join(char if char.isalnum() or char in "-_" else "_" for char in record)
+    return folder / f"{plain}.{ANNOTATOR}"
 
 
 def to_signed_byte(value: int) -> int:

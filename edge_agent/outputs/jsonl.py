@@ -25,6 +25,18 @@ WRITE_EVERY_S = 1.0
 IN_MEMORY = 20_000
 
 
+def somebody_elses(config: JsonlConfig) -> str:
+    """Why the file cannot be taken, if it cannot: it would be turned over and removed in its turn, with all that was in it."""
+    try:
+        if config.path.is_file():
+            with config.path.open("rb") as file:
+                if file.read(1) not in (b"", b"{"):
+                    return "is there already and holds no messages; a file of its own is wanted"
+    except OSError:
+        return ""  # to open it says more
+    return ""
+
+
 class JsonLines:
     """``put`` may be called from any thread and never waits."""
 
@@ -42,6 +54,8 @@ class JsonLines:
         """Why the disk takes no lines just now."""
         self.written = 0
         self.dropped = 0
+        if wrong := somebody_elses(config):
+            raise OutputError(f"{self._path}: {wrong}")
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._open()

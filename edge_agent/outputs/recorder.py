@@ -44,6 +44,8 @@ RETRY_S = 60.0
 IN_QUEUE = 5000
 ASIDE = ".damaged"
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
+_OURS = re.compile(r"\d+T\d{6}Z-\d+")
+"""How a segment is called. What is called otherwise in these folders is somebody else's: neither bounded nor repaired."""
 
 Item = tuple[str, StreamInfo, Block] | events.Event
 
@@ -280,12 +282,14 @@ class Recorder:
     # -- bounds and repairs --------------------------------------------------------------------------------------
 
     def _places(self) -> list[Place]:
-        """All segments, those set aside among them, in the order in which they were written; none that is being written."""
+        """All segments, those set aside among them, in the order in which they were written; none that is being written, and nothing
+        that somebody else has put or renamed there."""
         mine = {segment.place.base for stream in self._streams.values() for segment in stream.open}
         found = {Place(header.with_suffix("")) for header in self._config.folder.glob("*/*.hea")}
         for file in self._config.folder.glob(f"*/*{ASIDE}"):
             found.add(Place(file.with_name(file.name.removesuffix(ASIDE)).with_suffix(""), ASIDE))
-        return sorted((place for place in found if place.base not in mine), key=_written)
+        ours = (place for place in found if _OURS.fullmatch(place.base.name) and place.base not in mine)
+        return sorted(ours, key=_written)
 
     def _bound(self, expected: int) -> None:
         """Make room for ``expected`` bytes, and let nothing grow too old."""
@@ -322,8 +326,9 @@ class Recorder:
                     "%s: was cut off and cannot be repaired now (%s); the next start tries again", place.base, why
                 )
         for left in self._config.folder.glob(f"*/*{FRESH}"):  # of a file that was not replaced any more
-            with suppress(OSError):
-                left.unlink()
+            if _OURS.fullmatch(left.name.partition(".")[0]):
+                with suppress(OSError):
+                    left.unlink()
 
 
 def _written(place: Place) -> tuple[int, str, int, str]:

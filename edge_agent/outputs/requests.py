@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from edge_agent import strict_json
 from edge_agent.errors import RequestError
 from edge_agent.events import Response
 
@@ -129,7 +130,7 @@ def _parse(payload: bytes) -> dict[str, Any]:
     if not payload:
         return {}
     try:
-        found = json.loads(payload, object_pairs_hook=_each_once)
+        found = strict_json.loads(payload)
     except RequestError:
         raise
     except (ValueError, RecursionError):
@@ -140,14 +141,4 @@ def _parse(payload: bytes) -> dict[str, Any]:
         raise RequestError("holds text that cannot be encoded") from None
     if not isinstance(found, dict):
         raise RequestError("a JSON object is wanted")
-    return found
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Whoever wrote a key twice meant one of the two; which, nobody can tell."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise RequestError(f"the key {key[:40]!a} stands twice")
-        found[key] = value
     return found

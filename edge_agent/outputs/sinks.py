@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import Field, create_model
 
-from edge_agent.outputs.jsonl import JsonLines
+from edge_agent.outputs.jsonl import JsonLines, somebody_elses
 from edge_agent.outputs.settings import JsonlConfig
 from edge_agent.section import Section
 
@@ -34,10 +34,12 @@ class Kind:
     """Its settings. Keys that are paths are relative to the configuration, and are not published."""
     open: Callable[[Any], Sink]
     """Opens what the settings name, or raises an `OutputError` that says what to do; starts nothing."""
+    wrong: Callable[[Any], str] = lambda _settings: ""
+    """Why it would not, as far as that can be seen without opening anything, for ``check``; "" if nothing is seen."""
 
 
 SINKS: Mapping[str, Kind] = {
-    "jsonl": Kind(JsonlConfig, JsonLines),
+    "jsonl": Kind(JsonlConfig, JsonLines, somebody_elses),
 }
 
 if TYPE_CHECKING:
@@ -59,6 +61,13 @@ def wanted(settings: Tables) -> Iterator[tuple[str, Section]]:
         table = getattr(settings, name)
         if table is not None:
             yield name, table
+
+
+def wrong(settings: Tables) -> Iterator[str]:
+    """What can be seen of what `opened` would refuse."""
+    for name, table in wanted(settings):
+        if why := SINKS[name].wrong(table):
+            yield f"{name}: {why}"
 
 
 def opened(settings: Tables) -> dict[str, Sink]:

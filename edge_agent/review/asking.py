@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
+from edge_agent import strict_json
+from edge_agent.errors import RequestError
 from edge_agent.review.library import Open
 from edge_agent.review.serve import missing
 
@@ -42,6 +43,8 @@ def stretch(request: Request, opened: Open, longest_s: float | None = None) -> t
 async def body(request: Request) -> Any:
     """Raises Bad."""
     try:
-        return json.loads(await request.body())
+        return strict_json.loads(await request.body())
+    except RequestError as error:
+        raise Bad(error.what) from None
     except (ValueError, RecursionError, ClientDisconnect):
         raise Bad("the body is not JSON") from None

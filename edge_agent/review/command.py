@@ -11,6 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from edge_agent.commands import not_an_input
 from edge_agent.errors import OutputError, SourceError
 
 
@@ -142,6 +143,7 @@ def _strip(arguments: argparse.Namespace, state: Path) -> int:
 
     if arguments.path is None or arguments.path.is_dir():
         raise SourceError("--strip wants one recording")
+    not_an_input(arguments.out, [arguments.path], "--out")
     begin, end = arguments.strip
     if not 0 <= begin < end <= begin + LONGEST_S:
         raise SourceError(f"--strip {begin:g} {end:g}: two times in order, at most {LONGEST_S:g} s apart, are wanted")

@@ -38,7 +38,7 @@ from edge_agent.sources.csv_layout import (
     remarks,
     time_factor,
 )
-from edge_agent.sources.recording import Run, make_signals, run_at, warn
+from edge_agent.sources.recording import NO_UNIT, SCALE, Run, make_signals, run_at, warn
 
 MOST_LINE = 1 << 16
 """Characters of a line: a file that is one endless line is no CSV, and would take all the memory."""
@@ -123,6 +123,11 @@ class CsvRecording:
         values[np.isinf(values)] = np.nan
         self._data = values
         self.info = StreamInfo(fs=told, signals=signals, began=began, samples=self.runs[-1][1])
+        for i, signal in zip(kept, signals, strict=True):
+            unit = columns.units[i].strip().lower()
+            if signal.kind in ("ecg", "abp") and unit not in SCALE and unit not in NO_UNIT:
+                usual = "mV" if signal.kind == "ecg" else "mmHg"
+                warn(f"{path}: {signal.name!r} is in {columns.units[i]!r}, a unit that is not known: taken as {usual}")
         for doubt in csv_guess.doubts(signals, values, told):
             warn(f"{path}: {doubt}")
 

@@ -51,6 +51,9 @@ class Port:
             self._place_link(self._link)
 
     def _place_link(self, link: Path) -> None:
+        if link.is_symlink() and not str(link.readlink()).startswith("/dev/pts/"):
+            self.unplug()
+            raise OutputError(f"{link}: is there already, and is somebody's link", remedy="name another --link")
         if link.exists() and not link.is_symlink():
             self.unplug()
             raise OutputError(f"{link}: is there already, and is no link", remedy="name another --link")

@@ -192,3 +192,12 @@ def test_a_full_disk_at_the_start_keeps_nobody_from_starting(tiny_disk: Path) ->
     lines.put(b'{"n": 3}')
     lines.stop()
     assert path.read_text().splitlines() == ['{"n": 1}', '{"n": 2', '{"n": 3}']
+
+
+@pytest.mark.parametrize("there", [b"time,II\n0,0.1\n", b"\x00\x01"], ids=["a CSV", "bytes"])
+def test_a_file_that_holds_something_else_is_not_taken(tmp_path: Path, there: bytes) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_bytes(there)
+    with pytest.raises(OutputError, match="is there already and holds no messages"):
+        JsonLines(JsonlConfig(path=path))
+    assert path.read_bytes() == there

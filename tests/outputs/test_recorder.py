@@ -242,6 +242,22 @@ def test_the_bounds_hold_and_the_oldest_go(tmp_path: Path, monkeypatch: pytest.M
     assert not Path(f"{old}.hea").exists()
 
 
+def test_what_somebody_else_has_put_there_stays(tmp_path: Path) -> None:
+    """Neither bounded nor repaired: a recording that was copied there, or renamed to be kept."""
+    (tmp_path / "bed").mkdir()
+    for name, header in (("100", "100 1 360 4 \n100.dat 16 200 16 0 0 0 0 II\n"), ("vt-case", "vt-case 1 250 0\n")):
+        (tmp_path / "bed" / f"{name}.hea").write_text(header)
+        (tmp_path / "bed" / f"{name}.dat").write_bytes(b"12345678")
+        (tmp_path / "bed" / f"{name}.dat.damaged").write_bytes(b"12345678")
+    mine = {file: file.read_bytes() for file in (tmp_path / "bed").iterdir()}
+    for file in mine:
+        os.utime(file, (time.time() - 365 * 86_400,) * 2)
+    with recording(tmp_path, mode="everything", max_mb=1, hours=1) as recorder:
+        play(recorder, 5)
+    assert {file: file.read_bytes() for file in mine} == mine
+    assert recorder.counters.removed == recorder.counters.repaired == 0
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_power_cut_leaves_a_sound_record(tmp_path: Path, seed: int) -> None:
     rng = random.Random(seed)

@@ -90,9 +90,10 @@ def test_a_header_is_on_the_disk_before_its_name_is(tmp_path: Path, monkeypatch:
         write_header(Place(tmp_path / "bed" / "a"), ["a 0 2 0"])
     assert [file.name for file in (tmp_path / "bed").iterdir()] == ["a.hea"]
     assert (tmp_path / "bed" / "a.hea").read_text() == "a 0 1 0\n"
-    (tmp_path / "bed" / "b.hea.new").write_text("left by a kill")
+    (tmp_path / "bed" / "20260101T000000Z-0.hea.new").write_text("left by a kill")
+    (tmp_path / "bed" / "mine.new").write_text("somebody else's")
     Recorder(RecorderConfig(folder=tmp_path))
-    assert not list(tmp_path.rglob("*.hea.new"))
+    assert [file.name for file in tmp_path.rglob("*.new")] == ["mine.new"]
 
 
 def test_a_disk_that_takes_no_sample_leaves_no_empty_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

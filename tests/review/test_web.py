@@ -229,6 +229,14 @@ def test_a_body_that_is_none_is_refused(ask: Ask, body: bytes) -> None:
     assert ask("/api/correct", "POST", POST, body)[0] in (400, 404)
 
 
+def test_a_key_that_stands_twice_is_refused(ask: Ask) -> None:
+    """Which of the two labels was meant, nobody can tell."""
+    body = json.dumps(label("token-twice-1")).encode().replace(b'"label": "V"', b'"label": "N", "label": "V"')
+    status, _, said = ask("/api/correct", "POST", POST, body)
+    assert (status, json.loads(said)) == (400, {"error": "the key 'label' stands twice"})
+    assert json.loads(ask("/api/changes?record=patient&after=0")[2])["operations"] == []
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "OPTIONS", "TRACE", "PATCH"])
 def test_other_methods_are_refused(ask: Ask, method: str) -> None:
     assert ask("/api/about", method)[0] == 405

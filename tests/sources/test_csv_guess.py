@@ -191,3 +191,10 @@ def test_a_file_that_takes_long_says_so_once(
     with caplog.at_level(logging.INFO):
         open_recording(path, fs=250)
     assert caplog.text.count(f"reading {path} ...") == (1 if cell == "0.5" else 2)  # each of two attempts
+
+
+def test_a_unit_that_nobody_knows_is_said(write_csv: Write, caplog: pytest.LogCaptureFixture) -> None:
+    for unit, said in (("furlong", True), ("uV", False), ("a.u.", True), ("raw", False)):
+        caplog.clear()
+        open_recording(write_csv(rows(lambda i: f"{i / 250:.3f}", f"time,II ({unit})\n")))
+        assert (f"'II' is in '{unit}', a unit that is not known: taken as mV" in caplog.text) is said

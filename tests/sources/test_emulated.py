@@ -149,6 +149,19 @@ def test_split_bytes_and_pauses_lose_nothing() -> None:
     assert port.sent.overrun == 0
 
 
+def test_somebody_else_s_link_is_left_alone(tmp_path: Path) -> None:
+    link = tmp_path / "mine"
+    link.symlink_to("/etc/hostname")
+    with pytest.raises(OutputError, match="somebody's link"):
+        Port(link)
+    assert str(link.readlink()) == "/etc/hostname"
+    link.unlink()
+    link.symlink_to("/dev/pts/99999")  # of a run before, that was killed
+    port = Port(link)
+    assert str(link.readlink()) == port.path
+    port.unplug()
+
+
 def test_unplugged_and_back_behind_the_same_link(tmp_path: Path) -> None:
     link = tmp_path / "cyton"
     port = emulated("cyton", link=link, faults=Faults(unplug_at_s=1.0, back_after_s=0.6))
