@@ -157,7 +157,7 @@ def _windows(course: Course, made: Sequences) -> Windows:
     )
 
 
-def _simulated(rng: np.random.Generator, part: float) -> Windows:
+def _simulated(rng: np.random.Generator, part: float = WHOLE) -> Windows:
     parts = []
     for label, (name, make) in enumerate(
         (("N", simulated.without_fibrillation), ("AFIB", simulated.with_fibrillation))
