@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import unquote
 
+from edge_agent import commands as room
 from edge_agent import config
 from edge_agent.commands.example import example_config
 from edge_agent.config import BoardSource, Config, SerialSource
@@ -304,8 +305,9 @@ def carry_out(
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    install = _parser(commands, "install-service", "Run the agent under systemd, from now on and at every boot.")
-    install.set_defaults(run=run_install)
+    install = _parser(
+        commands, "install-service", run_install, "Run the agent under systemd, from now on and at every boot."
+    )
     install.add_argument(
         "--devices",
         choices=("auto", "yes", "no"),
@@ -314,21 +316,16 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     install.add_argument("--no-start", action="store_true", help="enable it for the next boot only")
     install.add_argument("--bench", action="store_true", help="time the models every night (edge-bench.timer)")
-    uninstall = _parser(commands, "uninstall-service", "Take the service away; configuration and state stay.")
-    uninstall.set_defaults(run=run_uninstall)
+    uninstall = _parser(
+        commands, "uninstall-service", run_uninstall, "Take the service away; configuration and state stay."
+    )
     uninstall.add_argument("--purge", action="store_true", help="configuration, outbox, recordings and logs go too")
 
 
 def _parser(
-    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, summary: str
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: room.Run, summary: str
 ) -> argparse.ArgumentParser:
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=f"example:\n  sudo edge-agent {name} --dry-run",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = room.described(commands, name, run, summary, f"sudo edge-agent {name} --dry-run")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
     parser.add_argument("--root", type=Path, default=Path("/"), help=argparse.SUPPRESS)
     return parser

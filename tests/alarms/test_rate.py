@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from edge_agent.alarms.limits import AlarmLimits
-from edge_agent.alarms.rules.base import DETECTION_S
+from edge_agent.alarms.rules.base import DETECTION_S, Finding
 from edge_agent.alarms.rules.rate import bradycardia, tachycardia
 from tests.alarms.by_hand import LIMITS, beats, every, evidence, pulses, quality, samples
 
@@ -165,25 +167,31 @@ def test_four_slow_beats_will_do_likewise(n: int, alarm: bool) -> None:
     assert (bradycardia(made, now, LIMITS) is not None) is alarm
 
 
-@pytest.mark.parametrize(("interval_s", "confidence"), [(1.8, 0.75), (1.0, 0.5), (None, 0.667)])
-def test_a_line_that_pulses_has_a_say_in_how_sure_a_slow_rate_is(interval_s: float | None, confidence: float) -> None:
+SLOW, FAST = (bradycardia, 1.8, 5, 7.2), (tachycardia, 0.4, 17, 5.7)
+
+
+@pytest.mark.parametrize(
+    ("rate", "interval_s", "confidence"),
+    [
+        (SLOW, 1.8, 0.75),
+        (SLOW, 1.0, 0.5),
+        (SLOW, None, 0.667),
+        (FAST, 0.4, 0.75),
+        (FAST, 0.8, 0.5),
+        (FAST, None, 0.667),
+    ],
+    ids=range(6),
+)
+def test_a_line_that_pulses_has_a_say_in_how_sure_a_rate_is(
+    rate: tuple[Callable[..., Finding | None], float, int, float], interval_s: float | None, confidence: float
+) -> None:
     """With it, against it, and one that shows no pulse, which says nothing."""
+    rule, rr_s, n, until_s = rate
     made = evidence("II", abp=True)
-    now = beats(made, "II", every(1.8, 5))
+    now = beats(made, "II", every(rr_s, n))
     if interval_s is not None:
-        pulses(made, interval_s, 7.2, start_s=3.1)
-    found = bradycardia(made, now, LIMITS)
-    assert found is not None
-    assert found.confidence == confidence
-
-
-@pytest.mark.parametrize(("interval_s", "confidence"), [(0.4, 0.75), (0.8, 0.5), (None, 0.667)])
-def test_and_in_how_sure_a_fast_one_is(interval_s: float | None, confidence: float) -> None:
-    made = evidence("II", abp=True)
-    now = beats(made, "II", every(0.4, 17))
-    if interval_s is not None:
-        pulses(made, interval_s, 5.7, start_s=3.1)
-    found = tachycardia(made, now, LIMITS)
+        pulses(made, interval_s, until_s, start_s=3.1)
+    found = rule(made, now, LIMITS)
     assert found is not None
     assert found.confidence == confidence
 
